@@ -1,0 +1,34 @@
+package core
+
+import "context"
+
+// Store keeps the state. Only the registry writes to it; everything else goes
+// through a Client. core/store implements it.
+type Store interface {
+	// Snapshot returns the newest committed state.
+	Snapshot() Snapshot
+	// WaitFor is Reader.WaitFor.
+	WaitFor(ctx context.Context, revision int64) (Snapshot, error)
+	// Watch is Reader.Watch.
+	Watch(resource GroupResource, namespace string, from int64) (Watch, error)
+	// Latest returns the object at key as the next write would find it: it may
+	// not be committed yet, and must not be shown to anyone before it is.
+	Latest(key Key) (Object, bool)
+	// Commit performs all ops in one record, or none, and returns after they
+	// are durable with the objects as kept (nil for deletions), whose
+	// resourceVersion it has set. It takes ownership of the ops' objects.
+	// Errors are apierrors: Conflict, AlreadyExists, NotFound when an
+	// expectation is not met, RequestEntityTooLarge, and ServiceUnavailable or
+	// Timeout when it is not known whether the ops happened.
+	Commit(ctx context.Context, ops []Op) ([]Object, error)
+}
+
+// Op is one change within a Commit.
+type Op struct {
+	Key Key
+	// Object is what to keep; nil deletes.
+	Object Object
+	// Expect is the resourceVersion that the object must have; 0 means that it
+	// must not exist.
+	Expect int64
+}

@@ -1,0 +1,39 @@
+package core
+
+import "context"
+
+// User is who asks. Groups decide what a user may do.
+type User struct {
+	Name   string
+	UID    string
+	Groups []string
+}
+
+// Groups with a meaning of their own.
+const (
+	// GroupAdmins may do everything.
+	GroupAdmins = "system:masters"
+	// GroupReaders may get, list and watch everything but Secrets.
+	GroupReaders = "weft:readers"
+	// GroupAuthenticated holds everyone who has a name.
+	GroupAuthenticated = "system:authenticated"
+)
+
+// System returns the user as which a part of the core acts, such as
+// "system:weft:scheduler".
+func System(part string) User {
+	return User{Name: "system:weft:" + part, Groups: []string{GroupAdmins, GroupAuthenticated}}
+}
+
+type userKey struct{}
+
+// WithUser returns ctx carrying who asks.
+func WithUser(ctx context.Context, user User) context.Context {
+	return context.WithValue(ctx, userKey{}, user)
+}
+
+// UserFrom returns who asks, and false when nobody was named.
+func UserFrom(ctx context.Context) (User, bool) {
+	user, ok := ctx.Value(userKey{}).(User)
+	return user, ok
+}
