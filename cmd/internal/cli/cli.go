@@ -1,0 +1,108 @@
+// Package cli is Weft's command line: kubectl's own commands, with Weft's
+// kubeconfig as the default and TOML manifests added, beside Weft's own. It
+// must not run any part of a cluster.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/kubectl/pkg/cmd"
+	cmdutil "k8s.io/kubectl/pkg/cmd/util"
+)
+
+// Config says where the command line finds its cluster.
+type Config struct {
+	// Data is Weft's folder; its kubeconfig is the default, and kubectl's
+	// caches lie in it.
+	Data string
+	// Commands are Weft's own, added to kubectl's. One of the same name takes
+	// the place of kubectl's.
+	Commands []*cobra.Command
+	// Streams are the process's own: kubectl reads os.Stdin in places.
+	Streams genericiooptions.IOStreams
+}
+
+// Run runs one command line (without the program's name) and returns the exit
+// code. It may also end the process, as kubectl does on errors. It sets
+// environment variables of this process and is to be called once.
+func Run(c Config, args []string) int {
+	if err := environment(c.Data); err != nil {
+		fmt.Fprintf(c.Streams.ErrOut, "error: %v\n", err)
+		return 1
+	}
+	temp := &folder{}
+	defer temp.remove()
+	cmdutil.BehaviorOnFatal(func(message string, code int) {
+		fmt.Fprint(c.Streams.ErrOut, c.explain(temp.restore(message)))
+		temp.remove()
+		os.Exit(code)
+	})
+	if err := c.command(args, temp).Execute(); err != nil {
+		fmt.Fprint(c.Streams.ErrOut, c.explain(temp.restore("error: "+err.Error())))
+		return 1
+	}
+	return 0
+}
+
+// environment points kubectl to Weft's folder. kubectl reads these variables
+// in several places; flags still override them. A KUBECONFIG for another
+// cluster is left out on purpose: "weft delete" must not reach it by accident.
+func environment(data string) error {
+	for name, value := range map[string]string{
+		"KUBECONFIG":     Kubeconfig(data),
+		"KUBECACHEDIR":   filepath.Join(data, "cache"),
+		"KUBECTL_KUBERC": "false",
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Kubeconfig is the path of the kubeconfig in Weft's folder.
+func Kubeconfig(data string) string { return filepath.Join(data, "kubeconfig") }
+
+func (c Config) command(args []string, temp *folder) *cobra.Command {
+	flags := genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().
+		WithDiscoveryBurst(300).WithDiscoveryQPS(50).WithWarningPrinter(c.Streams)
+	root := cmd.NewKubectlCommand(cmd.KubectlOptions{
+		Arguments: append([]string{"weft"}, args...), ConfigFlags: flags, IOStreams: c.Streams,
+	})
+	root.Use = "weft"
+	root.Short = "weft runs a Kubernetes-compatible cluster whose pods are WebAssembly modules"
+	root.Long = root.Short + ".\n\nStart a cluster with \"weft up\"; all of kubectl's commands work on it."
+	root.SilenceErrors = true
+	root.SilenceUsage = true
+	root.SetArgs(args)
+	for _, own := range c.Commands {
+		for _, theirs := range root.Commands() {
+			if theirs.Name() == own.Name() {
+				root.RemoveCommand(theirs)
+			}
+		}
+		root.AddCommand(own)
+	}
+	readTOML(root, c.Streams.In, temp)
+	return root
+}
+
+// explain adds what to do when there is no cluster to talk to.
+func (c Config) explain(message string) string {
+	message = strings.TrimRight(message, "\n") + "\n"
+	if _, err := os.Stat(Kubeconfig(c.Data)); errors.Is(err, fs.ErrNotExist) && strings.Contains(message, "localhost:8080") {
+		return fmt.Sprintf("error: no cluster keeps its data in %s: start one with \"weft up\", or set WEFT_DATA or --kubeconfig\n", c.Data)
+	}
+	if strings.Contains(message, "connection refused") || strings.Contains(message, "was refused") {
+		message += fmt.Sprintf("The cluster of %s does not answer: is \"weft up\" running?\n", c.Data)
+	}
+	return message
+}
