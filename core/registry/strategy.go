@@ -64,5 +64,9 @@ type Scaling struct {
 
 // Builtin returns the strategies of the kinds that Weft is built with.
 func Builtin() []*Strategy {
-	return []*Strategy{}
+	return []*Strategy{
+		namespaceStrategy(),
+		nodeStrategy(),
+		configMapStrategy(),
+	}
 }
