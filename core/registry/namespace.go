@@ -44,6 +44,8 @@ func namespaceStrategy() *Strategy {
 		copyStatus:     func(dst, src *corev1.Namespace) { dst.Status = src.Status },
 		validateStatus: validateNamespaceStatus,
 		subresources:   map[string]SubresourceFunc{"finalize": finalizeNamespace},
+		deleting:       func(n *corev1.Namespace) { n.Status.Phase = corev1.NamespaceTerminating },
+		held:           func(n *corev1.Namespace) bool { return len(n.Spec.Finalizers) > 0 },
 	}.strategy()
 }
 

@@ -49,6 +49,16 @@ type Strategy struct {
 	// Grace returns the grace period in seconds of a deletion that asks for
 	// requested (nil: the object's own); 0 deletes at once. Nil: always 0.
 	Grace func(object core.Object, requested *int64) int64
+	// Deleting marks an object whose deletion begins, such as a Namespace by
+	// its phase.
+	Deleting func(object core.Object)
+	// Held tells that something besides metadata.finalizers keeps an object
+	// that is being deleted, such as a Namespace's spec.finalizers.
+	Held func(object core.Object) bool
+
+	// Convert returns a copy of object in another version of the kind, from or
+	// to the storage version. Nil: versions differ by their name alone.
+	Convert func(object core.Object, version string) (core.Object, error)
 }
 
 // SubresourceFunc performs a write to a subresource: it changes object, a copy

@@ -32,6 +32,8 @@ type typed[T core.Object] struct {
 	scale        *Scaling
 	subresources map[string]SubresourceFunc
 	grace        func(object T, requested *int64) int64
+	deleting     func(object T)
+	held         func(object T) bool
 }
 
 // strategy adapts t. The kind is served in its one storage version unless it
@@ -64,6 +66,10 @@ func (t typed[T]) strategy() *Strategy {
 		SpecChanged:    ofTwo(t.specChanged),
 		Scale:          t.scale,
 		Subresources:   t.subresources,
+		Deleting:       onOne(t.deleting),
+	}
+	if t.held != nil {
+		s.Held = func(o core.Object) bool { return t.held(o.(T)) }
 	}
 	if t.validate != nil {
 		s.Validate = func(o core.Object) field.ErrorList { return t.validate(o.(T)) }

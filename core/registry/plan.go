@@ -1,0 +1,97 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/weftrun/weft/core"
+)
+
+// view is the state that a write is computed upon: the store's latest, or that
+// with the earlier writes of a transaction over it.
+type view interface {
+	Latest(core.Key) (core.Object, bool)
+}
+
+// plan is what one write comes to.
+type plan struct {
+	key core.Key
+	// old is the object before, shared; nil if there was none.
+	old core.Object
+	// object is the object after; of a removal its last state. When nothing
+	// changes it is old.
+	object core.Object
+	// removed says that the object goes.
+	removed bool
+}
+
+// unchanged tells that there is nothing to write.
+func (p *plan) unchanged() bool { return !p.removed && p.object == p.old }
+
+func (p *plan) op() core.Op {
+	op := core.Op{Key: p.key}
+	if p.old != nil {
+		op.Expect = core.Revision(p.old)
+	}
+	if !p.removed {
+		op.Object = p.object
+	}
+	return op
+}
+
+// maxAttempts bounds how often a write is computed again because another one
+// came first. Each round some write has won, so only a bug gets this far.
+const maxAttempts = 1000
+
+// write computes a plan and commits it, again when another write came between
+// and the caller did not insist on a revision (fixed).
+func (r *Registry) write(ctx context.Context, dryRun, fixed bool, compute func() (plan, error)) (core.Object, *plan, error) {
+	for attempt := 1; ; attempt++ {
+		p, err := compute()
+		if err != nil {
+			return nil, nil, err
+		}
+		object, err := r.commit(ctx, &p, dryRun)
+		if err == nil {
+			return object, &p, nil
+		}
+		lost := apierrors.IsConflict(err) || (apierrors.IsNotFound(err) && p.old != nil)
+		if !lost || fixed || attempt == maxAttempts {
+			return nil, nil, err
+		}
+		if ctx.Err() != nil {
+			return nil, nil, apierrors.NewTimeoutError(fmt.Sprintf("write %s: %v", p.key, context.Cause(ctx)), 0)
+		}
+	}
+}
+
+// commit performs a plan, and returns the object as kept or its last state.
+func (r *Registry) commit(ctx context.Context, p *plan, dryRun bool) (core.Object, error) {
+	if dryRun {
+		return p.object, nil
+	}
+	if p.unchanged() {
+		return p.object, r.settled(ctx, p.object)
+	}
+	kept, err := r.store.Commit(ctx, []core.Op{p.op()})
+	if err != nil {
+		return nil, err
+	}
+	if p.removed {
+		return p.object, nil
+	}
+	return kept[0], nil
+}
+
+// settled waits until object, which may be the store's tentative state, is
+// committed and so may be shown.
+func (r *Registry) settled(ctx context.Context, object core.Object) error {
+	revision := core.Revision(object)
+	if r.store.Snapshot().Revision() >= revision {
+		return nil
+	}
+	_, err := r.store.WaitFor(ctx, revision)
+	return err
+}
