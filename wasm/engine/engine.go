@@ -1,0 +1,279 @@
+// Package engine is the wasm.Runtime that runs guests in this process, on
+// wazero's compiler. It must not know where modules come from, and lets no
+// guest's panic, exit or hunger for memory out.
+//
+// # Modules
+//
+// A command (it exports _start) runs until it returns or exits. A reactor (it
+// exports _initialize and no _start) is initialised and then stays until it is
+// stopped. What exports neither is refused: nothing would call it.
+//
+// # Memory
+//
+// An instance's linear memory is bounded by its limit. A guest that grows
+// beyond gets -1 from memory.grow, as the standard has it; most die of that in
+// their own way. So a guest that ends by a trap or a code other than 0 after
+// its last growth was refused is reported as OutOfMemory. A module's own
+// declared maximum is no limit of ours: to fail there is an ordinary end.
+//
+// # Killing
+//
+// Code is compiled so that it can be interrupted; see interruptible.
+package engine
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/tetratelabs/wazero"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/weftrun/weft/wasm"
+	"github.com/weftrun/weft/wasm/host"
+	"github.com/weftrun/weft/wasm/logfile"
+	"github.com/weftrun/weft/wasm/module"
+)
+
+// Defaults of a Config.
+const (
+	DefaultMaxModuleBytes = 256 << 20
+	DefaultMemoryBytes    = 512 << 20
+)
+
+// cacheVersion names the folder of compiled code. It changes with how we
+// compile; wazero's version and the processor are parts of its own names.
+const cacheVersion = "v1"
+
+// Config configures an Engine. The zero value of an optional field means its
+// default.
+type Config struct {
+	// CacheDir keeps compiled code on disk. Optional: without it, modules are
+	// compiled anew by each process.
+	CacheDir string
+	// MaxModuleBytes bounds a module's file, in bytes. Optional, 256 MiB.
+	MaxModuleBytes int64
+	// MemoryBytes is the limit of instances that name none. Optional, 512 MiB.
+	MemoryBytes int64
+	// Rewrite, if not nil, changes a module before it is compiled. It is
+	// called once a module, and its errors mean that the module is invalid.
+	Rewrite func([]byte) ([]byte, error)
+	// Logger is required.
+	Logger *slog.Logger
+}
+
+// Engine is a wasm.Runtime. Close it after use.
+type Engine struct {
+	config  Config
+	rt      wazero.Runtime
+	cache   wazero.CompilationCache // nil: none
+	world   *host.World
+	flusher logfile.Flusher
+	flight  singleflight.Group
+	guests  sync.WaitGroup
+
+	mu        sync.Mutex
+	modules   map[string]*compiled // by digest
+	sandboxes map[string]*sandbox  // by ID
+	closed    bool
+}
+
+var _ wasm.Runtime = (*Engine)(nil)
+
+// New returns an Engine that runs nothing yet. Call Run for it to work, or
+// Close if it is not run.
+func New(ctx context.Context, c Config) (*Engine, error) {
+	if c.Logger == nil {
+		return nil, errors.New("engine: Logger is required")
+	}
+	if c.MaxModuleBytes < 0 || c.MemoryBytes < 0 {
+		return nil, errors.New("engine: MaxModuleBytes and MemoryBytes must not be negative")
+	}
+	if c.MaxModuleBytes == 0 {
+		c.MaxModuleBytes = DefaultMaxModuleBytes
+	}
+	if c.MemoryBytes == 0 {
+		c.MemoryBytes = DefaultMemoryBytes
+	}
+	e := &Engine{config: c, modules: map[string]*compiled{}, sandboxes: map[string]*sandbox{}}
+	rc := interruptible(wazero.NewRuntimeConfigCompiler().WithDebugInfoEnabled(false))
+	if c.CacheDir != "" {
+		cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(c.CacheDir, cacheVersion))
+		if err != nil {
+			return nil, fmt.Errorf("open compilation cache: %w", err)
+		}
+		e.cache = cache
+		rc = rc.WithCompilationCache(cache)
+	}
+	e.rt = wazero.NewRuntimeWithConfig(ctx, rc)
+	world, err := host.Provide(ctx, e.rt)
+	if err != nil {
+		return nil, errors.Join(err, e.Close(ctx))
+	}
+	e.world = world
+	return e, nil
+}
+
+// Run writes out the guests' logs until ctx ends; then it closes the Engine.
+func (e *Engine) Run(ctx context.Context) error {
+	e.flusher.Run(ctx)
+	return e.Close(context.WithoutCancel(ctx))
+}
+
+// Close kills all guests, waits for their ends and frees everything. It may be
+// called again.
+func (e *Engine) Close(ctx context.Context) error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil
+	}
+	e.closed = true
+	sandboxes := slices.Collect(maps.Values(e.sandboxes))
+	e.mu.Unlock()
+
+	var err error
+	for _, s := range sandboxes {
+		err = errors.Join(err, s.Close(ctx))
+	}
+	e.guests.Wait()
+	err = errors.Join(err, e.rt.Close(ctx))
+	if e.cache != nil {
+		err = errors.Join(err, e.cache.Close(ctx))
+	}
+	return err
+}
+
+// compiled is a prepared module.
+type compiled struct {
+	digest string
+	info   *module.Info
+	code   wazero.CompiledModule
+}
+
+func (c *compiled) Digest() string   { return c.digest }
+func (c *compiled) MinMemory() int64 { return c.info.MinMemory }
+
+// Prepare implements wasm.Runtime. A module is held until the Engine closes.
+func (e *Engine) Prepare(ctx context.Context, digest, path string) (wasm.Module, error) {
+	e.mu.Lock()
+	m, closed := e.modules[digest], e.closed
+	e.mu.Unlock()
+	if closed {
+		return nil, fmt.Errorf("prepare module: %w", wasm.ErrGone)
+	}
+	if m != nil {
+		return m, nil
+	}
+	// One compiles for all who ask; none who gives up ends it for the others.
+	detached := context.WithoutCancel(ctx)
+	result := e.flight.DoChan(digest, func() (any, error) {
+		m, err := e.load(detached, digest, path)
+		if err != nil {
+			return nil, err
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.modules[digest] = m
+		return m, nil
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case r := <-result:
+		if r.Err != nil {
+			return nil, fmt.Errorf("prepare %s: %w", filepath.Base(path), r.Err)
+		}
+		return r.Val.(*compiled), nil
+	}
+}
+
+// load reads, checks and compiles a module.
+func (e *Engine) load(ctx context.Context, digest, path string) (*compiled, error) {
+	binary, err := e.read(digest, path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := module.Inspect(bytes.NewReader(binary), int64(len(binary)))
+	if err != nil {
+		return nil, err
+	}
+	if !info.Command() && !info.Reactor() {
+		return nil, fmt.Errorf("%w: it exports neither _start nor _initialize, so there is nothing to run: build a program, not a library", wasm.ErrInvalidModule)
+	}
+	if err := e.world.Check(info); err != nil {
+		return nil, err
+	}
+	if e.config.Rewrite != nil {
+		if binary, err = e.rewrite(binary); err != nil {
+			return nil, err
+		}
+	}
+	code, err := e.compile(ctx, binary)
+	if err != nil {
+		return nil, err
+	}
+	return &compiled{digest: digest, info: info, code: code}, nil
+}
+
+// read returns the file's content if it is what the digest says.
+func (e *Engine) read(digest, path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // was only read
+	stat, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !stat.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: %s is not a file", wasm.ErrInvalidModule, path)
+	}
+	if stat.Size() > e.config.MaxModuleBytes {
+		return nil, fmt.Errorf("%w: it has %d bytes; at most %d are allowed", wasm.ErrInvalidModule, stat.Size(), e.config.MaxModuleBytes)
+	}
+	binary := make([]byte, stat.Size())
+	if _, err := io.ReadFull(f, binary); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	sum := sha256.Sum256(binary)
+	if got := "sha256:" + hex.EncodeToString(sum[:]); got != digest {
+		return nil, fmt.Errorf("read %s: its content has the digest %s, not %s: it was changed meanwhile", path, got, digest)
+	}
+	return binary, nil
+}
+
+// rewrite calls the hook, whose panics are the module's fault.
+func (e *Engine) rewrite(binary []byte) (out []byte, err error) {
+	defer recovered(&err)
+	if out, err = e.config.Rewrite(binary); err != nil && !errors.Is(err, wasm.ErrInvalidModule) {
+		err = fmt.Errorf("%w: %w", wasm.ErrInvalidModule, err)
+	}
+	return out, err
+}
+
+// compile calls wazero, which panics on some malformed modules.
+func (e *Engine) compile(ctx context.Context, binary []byte) (code wazero.CompiledModule, err error) {
+	defer recovered(&err)
+	if code, err = e.rt.CompileModule(ctx, binary); err != nil {
+		err = fmt.Errorf("%w: it does not compile: %w", wasm.ErrInvalidModule, err)
+	}
+	return code, err
+}
+
+func recovered(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%w: it is malformed and broke the compiler: %v", wasm.ErrInvalidModule, r)
+	}
+}

@@ -1,0 +1,211 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"github.com/weftrun/weft/wasm"
+	"github.com/weftrun/weft/wasm/host"
+	"github.com/weftrun/weft/wasm/logfile"
+)
+
+// instance is one run of a module, in a goroutine of its own.
+type instance struct {
+	sandbox *sandbox
+	id      string
+	module  *compiled
+	guest   *host.Guest
+	log     *logfile.Writer
+	memory  memory
+	started time.Time
+
+	cancel  context.CancelFunc
+	killed  atomic.Bool
+	running chan struct{} // closed once the guest's code may run
+	done    chan struct{} // closed after exit was set and all is freed
+
+	mu    sync.Mutex
+	ended bool
+	exit  wasm.Exit // valid if ended
+	grace *time.Timer
+	after []func(wasm.Exit)
+}
+
+var _ wasm.Instance = (*instance)(nil)
+
+func newInstance(s *sandbox, m *compiled, p wasm.Program, limit int64) *instance {
+	i := &instance{
+		sandbox: s, id: p.ID, module: m, started: time.Now(),
+		log:     logfile.NewWriter(p.Log, &s.engine.flusher),
+		running: make(chan struct{}),
+		done:    make(chan struct{}),
+	}
+	i.memory.limit = uint64(limit)
+	i.guest = &host.Guest{
+		Args: p.Args, Env: p.Env, Mounts: p.Mounts,
+		Stdout: i.log.Stdout(), Stderr: i.log.Stderr(),
+	}
+	return i
+}
+
+// run is the instance's life.
+func (i *instance) run(ctx context.Context) {
+	exit := i.execute(ctx)
+	i.memory.Free()
+	if err := i.log.Close(); err != nil {
+		i.sandbox.engine.config.Logger.Warn("guest's log is incomplete",
+			"sandbox", i.sandbox.config.ID, "instance", i.id, "err", err)
+	}
+	exit.StartedAt, exit.FinishedAt = i.started, time.Now()
+	i.cancel()
+
+	i.mu.Lock()
+	i.exit, i.ended = exit, true
+	after := i.after
+	i.after = nil
+	if i.grace != nil {
+		i.grace.Stop()
+	}
+	i.mu.Unlock()
+	close(i.done)
+	for _, f := range after {
+		f(exit)
+	}
+}
+
+// execute runs the guest's code. No panic leaves it.
+func (i *instance) execute(ctx context.Context) (exit wasm.Exit) {
+	phase := instantiating
+	defer func() {
+		if r := recover(); r != nil {
+			exit = i.classify(phase, fmt.Errorf("the runtime failed: %v", r))
+		}
+	}()
+	config, err := i.guest.Configure()
+	if err != nil {
+		return wasm.Exit{Reason: wasm.NotStarted, Code: 128, Message: err.Error()}
+	}
+	if i.module.info.StartSection {
+		phase = starting
+		close(i.running) // it runs code from here on, for ever perhaps
+	}
+	mod, err := i.sandbox.engine.rt.InstantiateModule(
+		experimental.WithMemoryAllocator(ctx, &i.memory), i.module.code, config)
+	if err != nil {
+		return i.classify(phase, err)
+	}
+	defer mod.Close(context.WithoutCancel(ctx)) //nolint:errcheck // closes only what the guest had open
+	if phase == instantiating {
+		close(i.running)
+	}
+	phase = started
+	err = i.call(ctx, mod)
+	return i.classify(phase, err)
+}
+
+func (i *instance) call(ctx context.Context, mod api.Module) error {
+	if i.module.info.Command() {
+		_, err := mod.ExportedFunction("_start").Call(ctx)
+		return err
+	}
+	if _, err := mod.ExportedFunction("_initialize").Call(ctx); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (i *instance) ID() string           { return i.id }
+func (i *instance) StartedAt() time.Time { return i.started }
+
+// Wait implements wasm.Instance.
+func (i *instance) Wait(ctx context.Context) (wasm.Exit, error) {
+	select {
+	case <-i.done:
+		return i.exit, nil
+	default:
+	}
+	select {
+	case <-i.done:
+		return i.exit, nil
+	case <-ctx.Done():
+		return wasm.Exit{}, ctx.Err()
+	}
+}
+
+// AfterExit calls f once the instance has ended; at once if it has. It spares
+// those who watch thousands of instances a goroutine for each. f must be quick.
+func (i *instance) AfterExit(f func(wasm.Exit)) {
+	i.mu.Lock()
+	if !i.ended {
+		i.after = append(i.after, f)
+		i.mu.Unlock()
+		return
+	}
+	i.mu.Unlock()
+	f(i.exit)
+}
+
+// Stop implements wasm.Instance: preview 1 has no way to tell a guest, so it is
+// killed when the grace period is over. A shorter one replaces a longer one.
+func (i *instance) Stop(_ context.Context, grace time.Duration) error {
+	if grace <= 0 {
+		i.kill()
+		return nil
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.ended {
+		return nil
+	}
+	if i.grace != nil {
+		i.grace.Stop()
+	}
+	i.grace = time.AfterFunc(grace, i.kill)
+	return nil
+}
+
+// Kill implements wasm.Instance.
+func (i *instance) Kill(context.Context) error {
+	i.kill()
+	return nil
+}
+
+func (i *instance) kill() {
+	i.killed.Store(true)
+	i.cancel()
+}
+
+// Usage implements wasm.Instance. CPU time is the time that the guest has not
+// slept: more than the truth when guests compete for processors.
+func (i *instance) Usage(context.Context) (wasm.Usage, error) {
+	u := wasm.Usage{MemoryBytes: i.memory.used.Load()}
+	end := time.Now()
+	select {
+	case <-i.done:
+		end = i.exit.FinishedAt
+	default:
+	}
+	if i.module.info.Command() {
+		u.CPU = max(end.Sub(i.started)-i.guest.Slept(), 0)
+	}
+	return u, nil
+}
+
+// Release implements wasm.Instance.
+func (i *instance) Release(context.Context) error {
+	select {
+	case <-i.done:
+	default:
+		return errors.New("release instance " + i.id + ": it still runs")
+	}
+	i.sandbox.forget(i)
+	return nil
+}
