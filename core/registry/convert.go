@@ -44,7 +44,8 @@ func (e *entry) convert(object core.Object, version string) (core.Object, error)
 }
 
 // toStorage brings an object that the caller gave into the storage version.
-func (e *entry) toStorage(object core.Object, version string) (core.Object, error) {
+func (e *entry) toStorage(object core.Object, o *request) (core.Object, error) {
+	version := o.Version
 	if version == "" {
 		version = e.kind.Storage
 	}
@@ -55,8 +56,10 @@ func (e *entry) toStorage(object core.Object, version string) (core.Object, erro
 	} else if gvk != want {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the object is a %s, %s was expected", gvk, want))
 	}
-	if version == e.kind.Storage {
-		return object, nil
+	if e.custom != nil {
+		if err := e.custom.prune(object, version, o); err != nil {
+			return nil, err
+		}
 	}
 	return e.convert(object, e.kind.Storage)
 }

@@ -24,15 +24,17 @@ func (r *Registry) Create(ctx context.Context, object core.Object, o core.WriteO
 	if o.Subresource != "" {
 		return r.createSubresource(ctx, object, o)
 	}
+	o.Warn = onceEach(o.Warn)
 	e, err := r.entryFor(object)
 	if err != nil {
 		return nil, err
 	}
-	if object, err = e.toStorage(object, o.Version); err != nil {
+	q := &request{WriteOptions: o}
+	if object, err = e.toStorage(object, q); err != nil {
 		return nil, err
 	}
 	if object.GetName() != "" || object.GetGenerateName() == "" {
-		return r.createNamed(ctx, e, object, &request{WriteOptions: o})
+		return r.createNamed(ctx, e, object, q)
 	}
 	for attempt := 1; ; attempt++ {
 		candidate := object
@@ -40,7 +42,7 @@ func (r *Registry) Create(ctx context.Context, object core.Object, o core.WriteO
 			candidate = core.Copy(object)
 		}
 		candidate.SetName(generateName(object.GetGenerateName()))
-		kept, err := r.createNamed(ctx, e, candidate, &request{WriteOptions: o})
+		kept, err := r.createNamed(ctx, e, candidate, q)
 		if !apierrors.IsAlreadyExists(err) {
 			return kept, err
 		}
@@ -94,7 +96,7 @@ func (r *Registry) planCreate(ctx context.Context, v view, e *entry, object core
 		e.PrepareCreate(object)
 	}
 	if o.FieldManager != "" && !o.applied {
-		object = r.track(e, nil, object, o)
+		object = r.track(ctx, e, nil, object, o)
 	}
 	if err := r.admit(ctx, v, Attributes{Operation: OperationCreate, Kind: e.kind, Key: key, Object: object}, o); err != nil {
 		return plan{}, err
@@ -147,6 +149,21 @@ func (e *entry) warn(object, old core.Object, o *request) {
 	}
 	for _, w := range e.Warnings(object, old) {
 		o.Warn(w)
+	}
+}
+
+// onceEach returns warn without its repetitions: a write that is computed again
+// says everything again.
+func onceEach(warn func(string)) func(string) {
+	if warn == nil {
+		return nil
+	}
+	said := map[string]bool{}
+	return func(text string) {
+		if !said[text] {
+			said[text] = true
+			warn(text)
+		}
 	}
 }
 

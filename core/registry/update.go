@@ -24,6 +24,7 @@ func (r *Registry) Update(ctx context.Context, key core.Key, object core.Object,
 	if err := nameMatches(key, object); err != nil {
 		return nil, err
 	}
+	o.Warn = onceEach(o.Warn)
 	fixed := object.GetResourceVersion() != ""
 	return r.change(ctx, e, key, &request{WriteOptions: o}, fixed, func(core.Object) (core.Object, error) {
 		if fixed {
@@ -116,7 +117,7 @@ func (e *entry) wanted(old core.Object, o *request, f changeFunc) (core.Object, 
 	if err := e.preconditions(old, object); err != nil {
 		return nil, err
 	}
-	return e.toStorage(object, o.Version)
+	return e.toStorage(object, o)
 }
 
 func (e *entry) wantedStatus(old core.Object, o *request, f changeFunc) (core.Object, error) {
@@ -129,6 +130,9 @@ func (e *entry) wantedStatus(old core.Object, o *request, f changeFunc) (core.Ob
 	}
 	object := core.Copy(old)
 	e.CopyStatus(object, wanted)
+	if o.applied {
+		object.SetManagedFields(wanted.GetManagedFields())
+	}
 	return object, nil
 }
 
@@ -181,7 +185,7 @@ func (r *Registry) planObject(ctx context.Context, v view, e *entry, key core.Ke
 		}
 	}
 	if o.FieldManager != "" && !o.applied {
-		object = r.track(e, old, object, o)
+		object = r.track(ctx, e, old, object, o)
 	}
 	p := plan{key: key, old: old, object: object}
 	if same(old, object) && !finished(e, object) {
