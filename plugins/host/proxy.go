@@ -105,7 +105,7 @@ func (c *proxy) failure(ctx context.Context, err error) error {
 	switch {
 	case err == nil || errors.As(err, &own):
 		return err
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded:
 		reason := fmt.Sprintf("controller %s of plugin %s did not answer within %s; its process is restarted",
 			c.description.Name, c.process.plugin.Name, c.process.config.DecideTimeout)
 		c.process.askRestart(reason)
