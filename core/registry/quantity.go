@@ -66,12 +66,26 @@ func overcommit(name corev1.ResourceName) bool {
 	return nativeResource(name) && !isHugePage(name)
 }
 
+// quotaResource tells whether name, without a domain, is known to mean
+// something anywhere.
+func quotaResource(name corev1.ResourceName) bool {
+	switch name {
+	case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage, corev1.ResourceStorage,
+		corev1.ResourceRequestsCPU, corev1.ResourceRequestsMemory, corev1.ResourceRequestsStorage, corev1.ResourceRequestsEphemeralStorage,
+		corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory, corev1.ResourceLimitsEphemeralStorage,
+		corev1.ResourcePods, corev1.ResourceQuotas, corev1.ResourceServices, corev1.ResourceReplicationControllers,
+		corev1.ResourceSecrets, corev1.ResourceConfigMaps, corev1.ResourcePersistentVolumeClaims:
+		return true
+	}
+	return isHugePage(name)
+}
+
 // validateResourceName requires a qualified name, and of one without a domain
-// that it is a standard resource of nodes.
+// that it is known.
 func validateResourceName(name corev1.ResourceName, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for _, msg := range validation.IsQualifiedName(string(name)) {
-		errs = append(errs, field.Invalid(path, name, msg))
+	errs := invalidEach(path, name, validation.IsQualifiedName(string(name)))
+	if len(errs) == 0 && !strings.Contains(string(name), "/") && !quotaResource(name) {
+		errs = append(errs, field.Invalid(path, name, "must be a standard resource type or fully qualified"))
 	}
 	return errs
 }
@@ -83,14 +97,11 @@ func validateContainerResourceName(name corev1.ResourceName, path *field.Path) f
 		return nil
 	}
 	errs := validateResourceName(name, path)
-	if len(errs) > 0 {
-		return errs
-	}
-	if !strings.Contains(string(name), "/") {
-		return append(errs, field.Invalid(path, name, "must be a standard resource for containers"))
-	}
-	if !nativeResource(name) && !extendedResource(name) {
-		return append(errs, field.Invalid(path, name, "doesn't follow extended resource name standard"))
+	switch {
+	case !strings.Contains(string(name), "/"):
+		errs = append(errs, field.Invalid(path, name, "must be a standard resource for containers"))
+	case !nativeResource(name) && !extendedResource(name):
+		errs = append(errs, field.Invalid(path, name, "doesn't follow extended resource name standard"))
 	}
 	return errs
 }

@@ -78,5 +78,6 @@ func Builtin() []*Strategy {
 		namespaceStrategy(),
 		nodeStrategy(),
 		configMapStrategy(),
+		podStrategy(),
 	}
 }
