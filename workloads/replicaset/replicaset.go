@@ -28,7 +28,7 @@ func New() Controller { return Controller{} }
 // Describe names ReplicaSet as the parent of pods, which it adopts.
 func (Controller) Describe() core.Description {
 	return core.Description{
-		Name:     "replicaset-controller",
+		Name:     "replicaset",
 		Kind:     appsv1.SchemeGroupVersion.WithKind("ReplicaSet"),
 		Resource: core.ReplicaSets,
 		Children: []core.Child{{

@@ -5,6 +5,7 @@
 package workloadstest
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -34,6 +35,9 @@ type World struct {
 	Requeue  map[core.Key]time.Time
 	// Refuse, if set, is asked before each create and delete.
 	Refuse func(verb string, key core.Key) string
+	// Crash, if set, is asked before each create and delete, too: if it says
+	// so, the rest of the decision is lost, as when the core dies.
+	Crash func() bool
 
 	failures map[core.Key][]core.Failure
 	memory   map[core.Key][]byte
@@ -243,10 +247,18 @@ func (w *World) apply(c core.Controller, key core.Key, parent core.Object, d cor
 	for _, child := range d.Update {
 		w.update(resourceOf(kinds, child), child)
 	}
+	if d.Memory != nil {
+		w.memory[key] = d.Memory
+	}
+	w.patch(d)
+	w.collect(key) // what was one record is done
 	delete(w.failures, key)
 	delete(w.Requeue, key)
 	owner := metav1.NewControllerRef(parent, kinds.Kind)
 	for _, child := range d.Create {
+		if w.Crash != nil && w.Crash() {
+			return
+		}
 		child.SetOwnerReferences([]metav1.OwnerReference{*owner})
 		childKey := core.KeyFor(resourceOf(kinds, child), child)
 		if !w.refused(key, "create", childKey) {
@@ -254,6 +266,9 @@ func (w *World) apply(c core.Controller, key core.Key, parent core.Object, d cor
 		}
 	}
 	for _, deletion := range d.Delete {
+		if w.Crash != nil && w.Crash() {
+			return
+		}
 		if object, ok := w.Objects[deletion.Key]; !ok || object.GetUID() != deletion.UID {
 			w.t.Fatalf("%s deletes %s (%s), which is not there", key, deletion.Key, deletion.UID)
 		}
@@ -262,9 +277,6 @@ func (w *World) apply(c core.Controller, key core.Key, parent core.Object, d cor
 		}
 	}
 	w.Events = append(w.Events, d.Events...)
-	if d.Memory != nil {
-		w.memory[key] = d.Memory
-	}
 	if d.RequeueAfter > 0 {
 		w.Requeue[key] = w.Now.Add(d.RequeueAfter)
 	}
@@ -291,7 +303,33 @@ func (w *World) applyParent(key core.Key, d core.Decision) {
 	}
 	if !same(before, object) {
 		w.put(key, object)
-		w.collect(key)
+	}
+}
+
+// patch applies merge patches of finalizers, the only ones that come up.
+func (w *World) patch(d core.Decision) {
+	w.t.Helper()
+	for _, p := range d.Patches {
+		object, ok := w.Objects[p.Key]
+		if !ok || object.GetUID() != p.UID {
+			w.t.Fatalf("patch of %s, which is not there", p.Key)
+		}
+		var body struct {
+			Metadata struct {
+				Finalizers      []string
+				ResourceVersion string
+			}
+		}
+		if err := json.Unmarshal(p.Patch.Data, &body); err != nil {
+			w.t.Fatal(err)
+		}
+		if body.Metadata.ResourceVersion != object.GetResourceVersion() {
+			w.t.Fatalf("patch of %s is not based on what is there", p.Key)
+		}
+		object = object.DeepCopyObject().(core.Object)
+		object.SetFinalizers(body.Metadata.Finalizers)
+		w.put(p.Key, object)
+		w.collect(p.Key)
 	}
 }
 
