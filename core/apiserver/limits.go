@@ -1,0 +1,97 @@
+package apiserver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/weftrun/weft/core"
+)
+
+const (
+	maxURL     = 16 << 10         // bytes of a request's URL
+	maxDepth   = 200              // nested maps and lists of a body
+	maxTimeout = 60 * time.Second // of a request that is no watch
+	bodyTime   = 60 * time.Second // to send a body
+	writeTime  = 60 * time.Second // to take a frame of an answer
+)
+
+// checkRequest refuses what no client needs.
+func checkRequest(r *http.Request) error {
+	if len(r.RequestURI) > maxURL {
+		return failure(http.StatusRequestURITooLong, "RequestURITooLong", fmt.Sprintf("the request's URL is longer than %d bytes", maxURL))
+	}
+	return nil
+}
+
+// refuseImpersonation refuses to act as another user: nobody may yet.
+func refuseImpersonation(r *http.Request, user core.User) error {
+	for name := range r.Header {
+		if strings.HasPrefix(name, "Impersonate-") {
+			return apierrors.NewForbidden(core.GroupResource{Resource: "users"}, r.Header.Get("Impersonate-User"),
+				fmt.Errorf("User %q cannot impersonate: impersonation is not served", user.Name)) //nolint:staticcheck // Kubernetes' wording
+		}
+	}
+	return nil
+}
+
+// requestTimeout is what the client asks for, within what is permitted.
+func requestTimeout(r *http.Request) time.Duration {
+	if asked, err := time.ParseDuration(r.URL.Query().Get("timeout")); err == nil && asked > 0 {
+		return min(asked, maxTimeout)
+	}
+	if strings.HasPrefix(r.URL.Path, "/weft/v1/blobs") {
+		return time.Hour // each read has a deadline of its own
+	}
+	return maxTimeout
+}
+
+// readBody reads a whole body of at most limit bytes. A declared length above
+// the limit is refused before anything is read.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength > limit {
+		return nil, errTooLarge(limit)
+	}
+	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return nil, failure(http.StatusUnsupportedMediaType, "UnsupportedMediaType", fmt.Sprintf("the body's content encoding %q is not supported", e))
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // not every writer can
+	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, errTooLarge(limit)
+	case err != nil:
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("read the request's body: %v", err))
+	}
+	return body, nil
+}
+
+// checkDepth refuses JSON that nests deeper than maxDepth, before any decoder
+// recurses into it. It need not be valid otherwise.
+func checkDepth(data []byte) error {
+	depth, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			if depth++; depth > maxDepth {
+				return apierrors.NewBadRequest(fmt.Sprintf("the body nests deeper than %d levels", maxDepth))
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return nil
+}

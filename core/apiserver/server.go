@@ -1,0 +1,302 @@
+package apiserver
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/core"
+	"github.com/weftrun/weft/core/apiserver/openapi"
+)
+
+// Authenticator says who sends a request. An error refuses it with 401.
+type Authenticator interface {
+	Authenticate(r *http.Request) (core.User, error)
+}
+
+// Authorizer judges what a user asks to do: one of resource and path is set.
+// An error refuses it, with its own text as the reason; it is a Forbidden of
+// apierrors.
+type Authorizer interface {
+	Authorize(user core.User, resource *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) error
+}
+
+// PodLogs reads the logs of containers.
+type PodLogs interface {
+	// Logs writes a container's log to w, and returns when it ends or ctx does.
+	Logs(ctx context.Context, pod *corev1.Pod, q core.LogQuery, w io.Writer) error
+}
+
+// Blobs keeps modules by digest ("sha256:<hex>"). A bus.Bus is one.
+type Blobs interface {
+	PutBlob(ctx context.Context, name string, limit int64, r io.Reader) (bus.BlobInfo, error)
+	GetBlob(ctx context.Context, name string) (bus.BlobInfo, io.ReadCloser, error)
+	ListBlobs(ctx context.Context) ([]bus.BlobInfo, error)
+}
+
+// Planner says what the controllers would do if objects were applied, and
+// changes nothing. The report is answered as JSON.
+type Planner interface {
+	Plan(ctx context.Context, objects []core.Object) (report any, err error)
+}
+
+// Scaler reads the scale subresource of an object.
+type Scaler interface {
+	Scale(object core.Object, kind *core.Kind) (*autoscalingv1.Scale, error)
+}
+
+// Converter returns a stored object in another served version of its kind.
+// It does not change the object.
+type Converter interface {
+	Convert(object core.Object, kind *core.Kind, version string) (core.Object, error)
+}
+
+// Config configures a Server. The zero value of an optional field means its
+// default.
+type Config struct {
+	Client       core.Client   // required
+	Authenticate Authenticator // required
+	Authorize    Authorizer    // required
+	TLS          *tls.Config   // required by Serve; with the server's certificate and the pool of client CAs
+	Log          *slog.Logger  // optional, discards
+
+	Logs    PodLogs   // optional: without it logs are answered 503
+	Blobs   Blobs     // optional: without it blobs are answered 404
+	Plan    Planner   // optional: without it plans are answered 404
+	Scale   Scaler    // optional: without it scale cannot be read
+	Convert Converter // optional: without it only the storage version of built-in kinds can be read
+	// Ready returns why the server should not get requests now; optional.
+	Ready func() error
+
+	Version     string // optional, "v1.36.6+weft": what /version tells
+	MaxBody     int64  // optional, 3 MiB: bytes of a request's body
+	MaxBlob     int64  // optional, 256 MiB: bytes of an uploaded blob
+	MaxInflight int    // optional, 400: requests at once, watches and log followers not counted
+	MaxWatches  int    // optional, 20,000: watches and log followers at once
+	CacheBytes  int    // optional, 48 MiB: encoded objects kept for lists and watches
+	SpoolDir    string // optional, the system's temporary folder: where uploads are checked before they are kept
+}
+
+// Server serves the API. Its methods may be called concurrently.
+type Server struct {
+	Config
+	inflight chan struct{} // as many slots as MaxInflight
+	watches  atomic.Int64
+	encoded  *encodings
+	pages    *pages
+	docs     *openapi.Documents
+	catalog  atomic.Pointer[catalog]
+	stopping atomic.Pointer[context.Context] // of Serve: long-running requests end with it
+}
+
+// New checks c and returns a Server that serves nothing yet.
+func New(c Config) (*Server, error) {
+	switch {
+	case c.Client == nil:
+		return nil, errors.New("configure API server: Client is required")
+	case c.Authenticate == nil || c.Authorize == nil:
+		return nil, errors.New("configure API server: Authenticate and Authorize are required")
+	case c.MaxBody < 0 || c.MaxBlob < 0 || c.MaxInflight < 0 || c.MaxWatches < 0 || c.CacheBytes < 0:
+		return nil, errors.New("configure API server: limits must not be negative")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	setDefault(&c.Version, "v1.36.6+weft")
+	setDefault(&c.MaxBody, 3<<20)
+	setDefault(&c.MaxBlob, 256<<20)
+	setDefault(&c.MaxInflight, 400)
+	setDefault(&c.MaxWatches, 20000)
+	setDefault(&c.CacheBytes, 48<<20)
+	setDefault(&c.SpoolDir, os.TempDir())
+	return &Server{
+		Config:   c,
+		inflight: make(chan struct{}, c.MaxInflight),
+		encoded:  newEncodings(c.CacheBytes),
+		pages:    &pages{},
+		docs:     openapi.New(c.Client, c.Version),
+	}, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Serve answers requests on l over TLS until ctx ends, then lets running ones
+// finish for up to 5 s. It closes l.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	if s.TLS == nil {
+		return errors.Join(errors.New("serve API: TLS is required"), l.Close())
+	}
+	s.stopping.Store(&ctx)
+	server := &http.Server{
+		Handler:           s.Handler(),
+		TLSConfig:         s.TLS.Clone(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       3 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          1000,
+			MaxReceiveBufferPerConnection: 4 << 20,
+			SendPingTimeout:               30 * time.Second,
+		},
+	}
+	done := make(chan error, 1) // the one result of ServeTLS
+	go func() { done <- server.ServeTLS(l, "", "") }()
+	tick := time.NewTicker(encodingLife)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.encoded.age()
+			s.pages.age(time.Now())
+		case err := <-done:
+			return fmt.Errorf("serve API: %w", err)
+		case <-ctx.Done():
+			return s.shutdown(ctx, server, done)
+		}
+	}
+}
+
+func (s *Server) shutdown(ctx context.Context, server *http.Server, done <-chan error) error {
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err := server.Shutdown(grace)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("drain API requests: %w", err), server.Close())
+	}
+	<-done
+	return err
+}
+
+// Handler returns the whole pipeline as a handler; Serve uses it.
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	id := rand.Text()
+	w.Header().Set("Audit-Id", id)
+	w.Header().Set("Cache-Control", "no-cache, private")
+	defer s.recovered(w, r, id)
+	if err := s.pipeline(w, r); err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+func (s *Server) recovered(w http.ResponseWriter, r *http.Request, id string) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	if cause == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+		panic(cause)
+	}
+	s.Log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "id", id, "err", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	writeStatus(w, apierrors.NewInternalError(fmt.Errorf("this request caused a panic, which was logged under id %s", id)))
+}
+
+// pipeline is every request's way: limits, who, what, may they, do it.
+func (s *Server) pipeline(w http.ResponseWriter, r *http.Request) error {
+	if err := checkRequest(r); err != nil {
+		return err
+	}
+	q := parsePath(r)
+	if q.longRunning {
+		if s.watches.Add(1) > int64(s.MaxWatches) {
+			s.watches.Add(-1)
+			return tooMany()
+		}
+		defer s.watches.Add(-1)
+	} else {
+		select {
+		case s.inflight <- struct{}{}:
+			defer func() { <-s.inflight }()
+		default:
+			return tooMany()
+		}
+	}
+	user, err := s.Authenticate.Authenticate(r)
+	if err != nil {
+		s.Log.Debug("request refused", "path", r.URL.Path, "err", err)
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		return apierrors.NewUnauthorized("Unauthorized")
+	}
+	if err := refuseImpersonation(r, user); err != nil {
+		return err
+	}
+	q.user = user
+	if err := s.Authorize.Authorize(user, q.resourceAttributes(), q.pathAttributes()); err != nil {
+		return err
+	}
+	ctx, cancel := s.requestContext(r, q)
+	defer cancel()
+	return s.route(w, r.WithContext(core.WithUser(ctx, user)), q)
+}
+
+// requestContext ends a long-running request with Serve, and others in time.
+func (s *Server) requestContext(r *http.Request, q *request) (context.Context, context.CancelFunc) {
+	if !q.longRunning {
+		return context.WithTimeout(r.Context(), requestTimeout(r))
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	if stopping := s.stopping.Load(); stopping != nil {
+		stop := context.AfterFunc(*stopping, cancel)
+		return ctx, func() { stop(); cancel() }
+	}
+	return ctx, cancel
+}
+
+// route calls the handler of a request that may be answered.
+func (s *Server) route(w http.ResponseWriter, r *http.Request, q *request) error {
+	if !q.isResource {
+		return s.servePath(w, r, q)
+	}
+	if done, err := s.serveVirtual(w, r, q); done {
+		return err
+	}
+	if err := s.resolve(q); err != nil {
+		return err
+	}
+	if q.subresource != "" {
+		return s.serveSubresource(w, r, q)
+	}
+	switch q.verb {
+	case "get":
+		return s.get(w, r, q)
+	case "list":
+		return s.list(w, r, q)
+	case "watch":
+		return s.watch(w, r, q)
+	case "create":
+		return s.create(w, r, q)
+	case "update":
+		return s.update(w, r, q)
+	case "patch":
+		return s.patch(w, r, q)
+	case "delete":
+		return s.delete(w, r, q)
+	case "deletecollection":
+		return s.deleteCollection(w, r, q)
+	}
+	return apierrors.NewMethodNotSupported(q.groupResource(), r.Method)
+}
