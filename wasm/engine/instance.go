@@ -74,10 +74,10 @@ func (i *instance) run(ctx context.Context) {
 		i.grace.Stop()
 	}
 	i.mu.Unlock()
-	close(i.done)
 	for _, f := range after {
 		f(exit)
 	}
+	close(i.done)
 }
 
 // execute runs the guest's code. No panic leaves it.
@@ -140,8 +140,9 @@ func (i *instance) Wait(ctx context.Context) (wasm.Exit, error) {
 	}
 }
 
-// AfterExit calls f once the instance has ended; at once if it has. It spares
-// those who watch thousands of instances a goroutine for each. f must be quick.
+// AfterExit calls f once the instance has ended, before Wait returns; at once if
+// it has ended already. It spares those who watch thousands of instances a
+// goroutine for each. f must be quick.
 func (i *instance) AfterExit(f func(wasm.Exit)) {
 	i.mu.Lock()
 	if !i.ended {

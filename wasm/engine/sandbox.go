@@ -47,6 +47,14 @@ func (e *Engine) Sandboxes(context.Context) ([]string, error) {
 	return slices.Sorted(maps.Keys(e.sandboxes)), nil
 }
 
+// Sandbox returns the open sandbox of that ID, false if there is none.
+func (e *Engine) Sandbox(id string) (wasm.Sandbox, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s, ok := e.sandboxes[id]
+	return s, ok
+}
+
 func (s *sandbox) ID() string { return s.config.ID }
 
 // Start implements wasm.Sandbox. If ctx ends before the guest runs, the

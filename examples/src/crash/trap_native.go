@@ -2,15 +2,7 @@
 
 package main
 
-import (
-	"os"
-	"syscall"
-)
+import "os"
 
-// trapNow ends the process by a signal, as near to a trap as it gets.
-func trapNow() {
-	if err := syscall.Kill(os.Getpid(), syscall.SIGABRT); err != nil {
-		panic(err)
-	}
-	select {}
-}
+// trapNow ends the process with the code that a shell shows for an abort.
+func trapNow() { os.Exit(134) }

@@ -1,0 +1,224 @@
+package executor
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"time"
+)
+
+const (
+	socketName = "executor.sock"
+	stateName  = "executor.json"
+	// maxSocketPath is what every operating system takes for a Unix socket.
+	maxSocketPath = 100
+)
+
+// found is what an agent leaves for the one after it.
+type found struct {
+	Nonce  string `json:"nonce"`
+	Socket string `json:"socket"`
+}
+
+// child is a process that was started or found, and the connection to it.
+type child struct {
+	conn    net.Conn
+	process *os.Process   // nil: it cannot be killed
+	stdin   io.Closer     // nil: it was found
+	gone    chan struct{} // closed when the process has ended; nil: it was found
+}
+
+// kill ends the process and waits for that, as far as one can.
+func (c *child) kill() {
+	_ = c.conn.Close() // is over anyway
+	if c.stdin != nil {
+		_ = c.stdin.Close() // is over anyway
+	}
+	if c.process != nil {
+		_ = c.process.Kill() // fails if it has ended
+	}
+	if c.gone != nil {
+		<-c.gone
+	}
+}
+
+// end lets a process that dies with its parent end by itself, and kills it if
+// that takes too long.
+func (c *child) end(patience time.Duration) {
+	_ = c.conn.Close() // is over anyway
+	if c.stdin != nil {
+		_ = c.stdin.Close() // this is what tells it
+	}
+	if c.gone != nil {
+		select {
+		case <-c.gone:
+			return
+		case <-time.After(patience):
+		}
+	}
+	c.kill()
+}
+
+// reattach connects to the executor of the agent before, if there is one.
+func (c *Client) reattach(ctx context.Context) (*child, error) {
+	b, err := os.ReadFile(filepath.Join(c.config.Dir, stateName))
+	if err != nil {
+		return nil, err
+	}
+	var f found
+	if err := json.Unmarshal(b, &f); err != nil || f.Nonce == "" {
+		return nil, errors.New("its state file is damaged")
+	}
+	conn, err := greet(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	return &child{conn: conn, process: peer(conn)}, nil
+}
+
+// greet connects and proves to know the nonce.
+func greet(ctx context.Context, f found) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", f.Socket)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := func() (*message, error) {
+		cn := newConn(conn)
+		if err := cn.send(&message{Op: opHello, Nonce: f.Nonce, Version: protocol}); err != nil {
+			return nil, err
+		}
+		if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			return nil, err
+		}
+		if _, err := conn.Write(cn.pending); err != nil {
+			return nil, err
+		}
+		var buf []byte
+		return readMessage(conn, &buf)
+	}()
+	if err == nil && (reply.Op != opHello || reply.Version < 1) {
+		err = errors.New("it does not speak our protocol")
+	}
+	if err == nil {
+		err = conn.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("greet executor: %w", err), conn.Close())
+	}
+	return conn, nil
+}
+
+// spawn starts a process and connects to it.
+func (c *Client) spawn(ctx context.Context) (*child, error) {
+	f, err := c.leaveState()
+	if err != nil {
+		return nil, err
+	}
+	line, err := json.Marshal(boot{
+		Nonce: f.Nonce, Socket: f.Socket, Dir: c.config.Dir,
+		DieWithParent: c.config.DieWithParent, Orphan: c.config.Orphan, Silence: 3 * c.config.Timeout,
+		MemoryLimit: c.config.MemoryLimit, Settings: c.config.Settings,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode settings: %w", err)
+	}
+	ch, err := c.launch(append(line, '\n'))
+	if err != nil {
+		return nil, err
+	}
+	timeout := time.After(c.config.StartTimeout)
+	for {
+		if ch.conn, err = greet(ctx, f); err == nil {
+			return ch, nil
+		}
+		select {
+		case <-ch.gone:
+			err = fmt.Errorf("executor ended at once; its log says why: %w", err)
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-timeout:
+			err = fmt.Errorf("executor did not come up in %s: %w", c.config.StartTimeout, err)
+		case <-time.After(2 * time.Millisecond):
+			continue
+		}
+		_ = ch.stdin.Close()  // is over anyway
+		_ = ch.process.Kill() // fails if it has ended
+		<-ch.gone
+		return nil, err
+	}
+}
+
+// leaveState makes a nonce and leaves it for the agent after this one.
+func (c *Client) leaveState() (found, error) {
+	if err := os.MkdirAll(c.config.Dir, 0o700); err != nil {
+		return found{}, fmt.Errorf("make folder: %w", err)
+	}
+	f := found{Nonce: rand.Text(), Socket: filepath.Join(c.config.Dir, socketName)}
+	if len(f.Socket) > maxSocketPath {
+		dir, err := os.MkdirTemp("", "weft")
+		if err != nil {
+			return found{}, fmt.Errorf("make folder for socket: %w", err)
+		}
+		c.shortDir = dir
+		f.Socket = filepath.Join(dir, socketName)
+	}
+	if err := os.Remove(f.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return found{}, fmt.Errorf("remove old socket: %w", err)
+	}
+	b, err := json.Marshal(f)
+	if err != nil {
+		return found{}, fmt.Errorf("encode state: %w", err)
+	}
+	path := filepath.Join(c.config.Dir, stateName)
+	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+		return found{}, fmt.Errorf("leave state: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return found{}, fmt.Errorf("leave state: %w", err)
+	}
+	return f, nil
+}
+
+// launch starts the process and hands it its first line. The operating system
+// ties a child to the thread that started it, so that thread stays for as long.
+func (c *Client) launch(line []byte) (*child, error) {
+	cmd := exec.Command(c.config.Command[0], c.config.Command[1:]...) //nolint:noctx // it is ended by closing its input
+	cmd.Env = c.config.Env
+	cmd.Stderr = c.config.Stderr
+	cmd.SysProcAttr = attributes(c.config.DieWithParent)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start executor: %w", err)
+	}
+	started := make(chan error, 1) // 1: its sender must not wait
+	gone := make(chan struct{})
+	c.waiters.Go(func() {
+		defer close(gone)
+		if c.config.DieWithParent {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+		}
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // how it ended is in its log
+		}
+	})
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start executor: %w", err)
+	}
+	if _, err := stdin.Write(line); err != nil {
+		c.config.Logger.Warn("executor took no settings", "err", err)
+	}
+	return &child{process: cmd.Process, stdin: stdin, gone: gone}, nil
+}
