@@ -57,7 +57,7 @@ func (e *entry) toStorage(object core.Object, o *request) (core.Object, error) {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the object is a %s, %s was expected", gvk, want))
 	}
 	if e.custom != nil {
-		if err := e.custom.prune(object, version, o); err != nil {
+		if err := e.custom.accept(object, version, o); err != nil {
 			return nil, err
 		}
 	}

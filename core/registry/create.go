@@ -84,6 +84,9 @@ func (r *Registry) planCreate(ctx context.Context, v view, e *entry, object core
 	if _, there := v.Latest(key); there {
 		return plan{}, apierrors.NewAlreadyExists(e.resource, key.Name)
 	}
+	if e.custom != nil && e.custom.closing {
+		return plan{}, apierrors.NewMethodNotSupported(e.resource, "create")
+	}
 	if err := admitNamespace(v, e, key); err != nil {
 		return plan{}, err
 	}

@@ -80,7 +80,7 @@ func TestCopyBomb(t *testing.T) {
 	mustCreate(t, r, configMap("a", map[string]string{"a": strings.Repeat("x", 1000)}), core.WriteOptions{})
 	var ops []string
 	for i := range 60 {
-		ops = append(ops, fmt.Sprintf(`{"op":"copy","from":"","path":"/c%d"}`, i))
+		ops = append(ops, fmt.Sprintf(`{"op":"copy","from":"/data","path":"/data/c%d"}`, i))
 	}
 	_, err := r.Patch(t.Context(), configKey("a"), core.Patch{Type: types.JSONPatchType, Data: []byte("[" + strings.Join(ops, ",") + "]")}, core.WriteOptions{})
 	checkStatus(t, err, 422, "accumulated size")

@@ -56,8 +56,8 @@ type Registry struct {
 	builtin []*entry
 	kinds   atomic.Pointer[catalogue]
 
-	// compiling guards compiled, the custom kinds by their definition's UID
-	// and generation, so that a definition is compiled once.
+	// compiling guards compiled, the custom kinds of the catalogue, so that a
+	// definition is compiled once.
 	compiling sync.Mutex
 	compiled  map[compiledKey]*entry
 }
@@ -76,6 +76,9 @@ func New(c Config) (*Registry, error) {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	for _, s := range c.Strategies {
+		if s.Kind.GroupResource() == core.Definitions {
+			s = defining(s)
+		}
 		r.builtin = append(r.builtin, newEntry(s))
 	}
 	r.kinds.Store(newCatalogue(1, r.builtin))
