@@ -1,0 +1,165 @@
+package nodelink
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/core"
+)
+
+// follower applies messages about desired state in their order, and pulls the
+// whole set when one is missing.
+type follower struct {
+	link *Link
+	sink core.DesiredSink
+
+	mu      sync.Mutex
+	waiting []*desired // received and not yet applied
+
+	wake chan struct{} // one is enough: there are messages, or a pull is due
+
+	// The rest belongs to run.
+	synced  bool
+	term    uint64
+	reached uint64
+	digest  digest
+	held    map[core.Key]heldItem
+}
+
+type heldItem struct {
+	uid     types.UID
+	version uint64
+}
+
+// waitingMax bounds the messages kept while a pull is under way; when it is
+// exceeded another pull is made.
+const waitingMax = 10_000
+
+func newFollower(l *Link, sink core.DesiredSink) *follower {
+	return &follower{link: l, sink: sink, wake: make(chan struct{}, 1), held: map[core.Key]heldItem{}}
+}
+
+func (f *follower) receive(m bus.Message) {
+	d, err := parseDesired(m)
+	if err != nil {
+		f.link.log.Warn("message about desired state cannot be read", "subject", m.Subject, "err", err)
+		return // its number is missing, so the set is pulled
+	}
+	f.mu.Lock()
+	if len(f.waiting) < waitingMax {
+		f.waiting = append(f.waiting, d)
+	}
+	f.mu.Unlock()
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (f *follower) run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if !f.synced {
+			err := f.link.persist(ctx, func() error { return f.pull(ctx) })
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+		f.apply()
+		if f.synced {
+			select {
+			case <-ctx.Done():
+			case <-f.wake:
+			}
+			continue
+		}
+		select { // a gap: what filled it may still be on its way
+		case <-ctx.Done():
+		case <-time.After(pullDelay):
+		}
+	}
+	return nil
+}
+
+// apply takes what was received, until a number is missing.
+func (f *follower) apply() {
+	f.mu.Lock()
+	waiting := f.waiting
+	f.waiting = nil
+	f.mu.Unlock()
+	for _, d := range waiting {
+		switch {
+		case d.term < f.term, d.term == f.term && d.sequence <= f.reached:
+			// A core that leads no more, or what the pull brought already.
+		case d.term > f.term, d.action == actionMark, d.sequence != f.reached+1:
+			f.synced = false
+		default:
+			f.one(d)
+		}
+	}
+	f.link.held(f.term, f.reached, f.digest)
+}
+
+func (f *follower) one(d *desired) {
+	f.reached = d.sequence
+	old := f.held[d.key]
+	f.digest -= digest(old.version)
+	if d.action == actionUnset {
+		delete(f.held, d.key)
+		f.sink.Unset(d.key, d.uid)
+		return
+	}
+	f.digest += digest(d.version)
+	f.held[d.key] = heldItem{d.uid, d.version}
+	f.sink.Set(d.key, d.object)
+}
+
+// pull replaces everything by the whole set.
+func (f *follower) pull(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	l := f.link
+	stream, err := l.bus.Open(ctx, bus.Message{Subject: bus.APISubject(l.bus.Identity(), methodSync)})
+	if err != nil {
+		return fmt.Errorf("pull desired state: %w", err)
+	}
+	defer func() { _ = stream.Close() }() // everything has been read, or is not wanted
+	stop := context.AfterFunc(ctx, func() { _ = stream.Close() })
+	defer stop()
+	objects := map[core.Key]core.Object{}
+	held := map[core.Key]heldItem{}
+	var sum digest
+	for r := bufio.NewReader(stream); ; {
+		part, err := readFrame(r)
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return fmt.Errorf("pull desired state: %w", err)
+		}
+		if part.Last {
+			f.term, f.reached = part.Term, part.Sequence
+			break
+		}
+		object, err := core.Unmarshal(part.Object)
+		if err != nil {
+			return fmt.Errorf("pull desired state: %s: %w", part.Key, err)
+		}
+		objects[part.Key] = object
+		held[part.Key] = heldItem{part.UID, part.Version}
+		sum += digest(part.Version)
+	}
+	f.held, f.digest, f.synced = held, sum, true
+	f.sink.Reset(objects)
+	return nil
+}

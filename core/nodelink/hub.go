@@ -1,0 +1,190 @@
+package nodelink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/core"
+)
+
+// Config configures a Hub. All fields are required.
+type Config struct {
+	Bus    bus.Bus
+	Client core.Client
+	// Events records what nodes say happened.
+	Events Events
+	// Term returns the term of this core's leadership.
+	Term func() uint64
+	// Blob opens content of the cluster's own store by its digest.
+	Blob   func(ctx context.Context, digest string) (io.ReadCloser, error)
+	Logger *slog.Logger
+}
+
+// Events records what happens to objects; it never blocks. core/events
+// implements it.
+type Events interface {
+	Event(source string, about corev1.ObjectReference, kind, reason, message string)
+}
+
+// Hub is the core's end of the node protocol.
+type Hub struct {
+	config Config
+
+	// mu guards what follows. Messages are published under it, so that their
+	// order on the bus is that of their numbers.
+	mu    sync.Mutex
+	nodes map[string]*nodeSet
+	refs  map[core.Key]map[string]int // ConfigMap or Secret: node: pods that refer to it
+}
+
+// New returns a hub that does nothing until Run.
+func New(c Config) (*Hub, error) {
+	if c.Bus == nil || c.Client == nil || c.Term == nil || c.Blob == nil || c.Events == nil || c.Logger == nil {
+		return nil, errors.New("nodelink: bus, client, events, term, blob and logger are required")
+	}
+	return &Hub{config: c, nodes: map[string]*nodeSet{}, refs: map[core.Key]map[string]int{}}, nil
+}
+
+// Run serves nodes until ctx ends.
+func (h *Hub) Run(ctx context.Context) error {
+	ctx = core.WithUser(ctx, core.System("node-hub"))
+	start := h.load()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, resource := range []core.GroupResource{core.Pods, core.ConfigMaps, core.Secrets} {
+		group.Go(func() error { return h.follow(ctx, resource, start) })
+	}
+	group.Go(func() error { return h.marks(ctx) })
+	group.Go(func() error { return h.serve(ctx) })
+	return group.Wait()
+}
+
+func (h *Hub) serve(ctx context.Context) (err error) {
+	var open []bus.Subscription
+	defer func() {
+		for _, s := range open {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	add := func(s bus.Subscription, err error) error {
+		if err == nil {
+			open = append(open, s)
+		}
+		return err
+	}
+	b := h.config.Bus
+	err = errors.Join(
+		add(b.Serve(ctx, bus.APIPattern(bus.RoleNode, methodRegister), h.register)),
+		add(b.Serve(ctx, bus.APIPattern(bus.RoleNode, methodObserve), h.observe)),
+		add(b.Accept(ctx, bus.APIPattern(bus.RoleNode, methodSync), h.sync)),
+		add(b.Accept(ctx, bus.APIPattern(bus.RoleNode, methodBlob), h.blob)),
+		add(b.Subscribe(ctx, bus.AllHeartbeats, func(m bus.Message) { h.heartbeat(ctx, m) })),
+	)
+	if err != nil {
+		return fmt.Errorf("serve nodes: %w", err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// load builds every node's set from a snapshot and returns its revision.
+func (h *Hub) load() int64 {
+	snapshot := h.config.Client.Snapshot()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for key, object := range snapshot.List(core.Pods, "") {
+		if pod := podOf(object); pod != nil && pod.Spec.NodeName != "" {
+			h.place(key, pod, false)
+		}
+	}
+	return snapshot.Revision()
+}
+
+// follow publishes the changes of one resource as they are committed.
+func (h *Hub) follow(ctx context.Context, resource core.GroupResource, from int64) error {
+	for ctx.Err() == nil {
+		err := h.watch(ctx, resource, from)
+		if ctx.Err() != nil {
+			return nil
+		}
+		h.config.Logger.Warn("watch for nodes ended, reading everything anew", "kind", resource.Resource, "err", err)
+		from = h.reload()
+	}
+	return nil
+}
+
+func (h *Hub) watch(ctx context.Context, resource core.GroupResource, from int64) error {
+	w, err := h.config.Client.Watch(resource, "", from)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	for {
+		changes, err := w.Next(ctx)
+		if err != nil {
+			return err
+		}
+		h.mu.Lock()
+		for i := range changes {
+			if resource == core.Pods {
+				h.podChanged(&changes[i])
+			} else {
+				h.referentChanged(&changes[i])
+			}
+		}
+		h.mu.Unlock()
+	}
+}
+
+// reload starts all sets anew, after changes were missed; every node is made
+// to pull its own.
+func (h *Hub) reload() int64 {
+	h.mu.Lock()
+	for _, set := range h.nodes {
+		set.forget()
+	}
+	clear(h.refs)
+	h.mu.Unlock()
+	return h.load()
+}
+
+// marks says each node's newest number again once it is quiet.
+func (h *Hub) marks(ctx context.Context) error {
+	tick := time.NewTicker(markDelay)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		h.mu.Lock()
+		for name, set := range h.nodes {
+			if set.unmarked && time.Since(set.published) >= markDelay {
+				set.unmarked = false
+				h.mark(name, set)
+			}
+		}
+		h.mu.Unlock()
+	}
+}
+
+// mark publishes the newest number. The caller holds the lock.
+func (h *Hub) mark(node string, set *nodeSet) {
+	d := desired{term: h.config.Term(), sequence: set.sequence, action: actionMark}
+	m, err := d.message(node)
+	if err == nil {
+		err = h.config.Bus.Publish(context.Background(), m) //nolint:forbidigo // handing over does not block
+	}
+	if err != nil {
+		h.config.Logger.Warn("publish mark", "node", node, "err", err)
+	}
+}

@@ -1,0 +1,284 @@
+package nodelink
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/core"
+)
+
+// ErrSuperseded: another process has registered as this node; this one must
+// stop.
+var ErrSuperseded = errors.New("nodelink: superseded by another process with this node's name")
+
+// Link is the node's end of the protocol: a core.NodeLink. Run must run for
+// reports to be sent.
+type Link struct {
+	bus bus.Bus
+	log *slog.Logger
+
+	// mu guards what follows.
+	mu      sync.Mutex
+	epoch   int64
+	reports map[types.UID]report // not yet acknowledged, the newest of each
+	counter uint64               // of reports
+	events  []core.NodeEvent
+	term    uint64
+	reached uint64
+	digest  digest
+
+	wake chan struct{} // one is enough: there is something to send
+}
+
+var _ core.NodeLink = (*Link)(nil)
+
+// report is one observation with its number.
+type report struct {
+	core.Observed
+	number uint64
+}
+
+// eventsMax bounds the events that wait to be sent; more are dropped.
+const eventsMax = 2000
+
+// NewLink returns the link of the node that b is the connection of.
+func NewLink(b bus.Bus, log *slog.Logger) (*Link, error) {
+	if b.Identity().Role != bus.RoleNode {
+		return nil, fmt.Errorf("nodelink: the connection is that of %s, not of a node", b.Identity())
+	}
+	return &Link{bus: b, log: log, reports: map[types.UID]report{}, wake: make(chan struct{}, 1)}, nil
+}
+
+func (l *Link) name() string { return l.bus.Identity().Name }
+
+func (l *Link) call(ctx context.Context, method string, question, answer any) error {
+	data, err := json.Marshal(question)
+	if err != nil {
+		return fmt.Errorf("%s: encode: %w", method, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	m, err := l.bus.Call(ctx, bus.Message{Subject: bus.APISubject(l.bus.Identity(), method), Data: data})
+	var refused *bus.CallError
+	if errors.As(err, &refused) && strings.Contains(refused.Reason, errSuperseded) {
+		return ErrSuperseded
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", method, err)
+	}
+	if err := json.Unmarshal(m.Data, answer); err != nil {
+		return fmt.Errorf("%s: decode answer: %w", method, err)
+	}
+	return nil
+}
+
+// Register implements core.NodeLink. It tries again until a core answers.
+func (l *Link) Register(ctx context.Context, node *corev1.Node) (int64, error) {
+	var answer registered
+	err := l.persist(ctx, func() error {
+		err := l.call(ctx, methodRegister, registration{Node: node}, &answer)
+		var refused *bus.CallError
+		if errors.As(err, &refused) {
+			return &finalError{err}
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("register node %s: %w", node.Name, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.epoch = answer.Epoch
+	return answer.Epoch, nil
+}
+
+// finalError is one that another try will not change.
+type finalError struct{ error }
+
+func (e *finalError) Unwrap() error { return e.error }
+
+// persist calls try until it succeeds, fails for good, or ctx ends.
+func (l *Link) persist(ctx context.Context, try func() error) error {
+	for delay := retryFirst; ; delay = min(2*delay, retryLast) {
+		err := try()
+		var final *finalError
+		if err == nil || errors.Is(err, ErrSuperseded) || errors.As(err, &final) {
+			return err
+		}
+		l.log.Debug("core does not answer", "err", err)
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(delay + rand.N(delay/2)):
+		}
+	}
+}
+
+// Run sends what the node reports until ctx ends. It returns ErrSuperseded
+// when another process has taken this node's name.
+func (l *Link) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.wake:
+		}
+		// A moment later there may be more for the same call.
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(observeDelay):
+		}
+		err := l.persist(ctx, func() error { return l.send(ctx) })
+		if errors.Is(err, ErrSuperseded) {
+			return err
+		}
+	}
+}
+
+// send sends one batch of what is not acknowledged.
+func (l *Link) send(ctx context.Context) error {
+	batch, sent := l.batch()
+	if len(batch.Pods) == 0 && len(batch.Events) == 0 {
+		return nil
+	}
+	var answer observed
+	if err := l.call(ctx, methodObserve, batch, &answer); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = l.events[min(len(batch.Events), len(l.events)):]
+	again := map[types.UID]bool{}
+	for _, uid := range answer.Again {
+		again[uid] = true
+	}
+	for uid, number := range sent {
+		if !again[uid] && l.reports[uid].number == number {
+			delete(l.reports, uid)
+		}
+	}
+	if len(again) > 0 {
+		time.AfterFunc(retryFirst, l.signal)
+	}
+	if len(l.reports) > len(again) || len(l.events) > 0 {
+		l.signal()
+	}
+	return nil
+}
+
+func (l *Link) batch() (batch observation, sent map[types.UID]uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	batch = observation{Epoch: l.epoch, Events: l.events[:min(len(l.events), batchMax)]}
+	sent = map[types.UID]uint64{}
+	for uid, o := range l.reports {
+		if len(batch.Pods) == batchMax {
+			break
+		}
+		batch.Pods = append(batch.Pods, observedPod{Namespace: o.Key.Namespace, Name: o.Key.Name, UID: uid, Status: o.Status, Gone: o.Gone})
+		sent[uid] = o.number
+	}
+	return batch, sent
+}
+
+// Report implements core.NodeLink.
+func (l *Link) Report(o core.Observed) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.counter++
+	l.reports[o.UID] = report{Observed: o, number: l.counter}
+	l.signal()
+}
+
+// Event implements core.NodeLink.
+func (l *Link) Event(e core.NodeEvent) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.events) < eventsMax {
+		l.events = append(l.events, e)
+	}
+	l.signal()
+}
+
+func (l *Link) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Heartbeat implements core.NodeLink.
+func (l *Link) Heartbeat(ctx context.Context, status corev1.NodeStatus) error {
+	l.mu.Lock()
+	beat := heartbeat{Epoch: l.epoch, Term: l.term, Sequence: l.reached, Digest: uint64(l.digest), Status: status}
+	l.mu.Unlock()
+	data, err := json.Marshal(beat)
+	if err != nil {
+		return fmt.Errorf("encode heartbeat: %w", err)
+	}
+	return l.bus.Publish(ctx, bus.Message{Subject: bus.HeartbeatSubject(l.name()), Data: data})
+}
+
+// Blob implements core.NodeLink.
+func (l *Link) Blob(ctx context.Context, digest string) (io.ReadCloser, error) {
+	stream, err := l.bus.Open(ctx, bus.Message{Subject: bus.APISubject(l.bus.Identity(), methodBlob), Data: []byte(digest)})
+	if err != nil {
+		return nil, fmt.Errorf("open blob %s: %w", digest, err)
+	}
+	return stream, nil
+}
+
+// Serve implements core.NodeLink.
+func (l *Link) Serve(ctx context.Context, s core.NodeServer) error {
+	subscription, err := l.bus.Accept(ctx, bus.NodeSubject(l.name(), methodLogs), func(ctx context.Context, m bus.Message, stream bus.Stream) error {
+		var q core.LogQuery
+		if err := json.Unmarshal(m.Data, &q); err != nil {
+			return fmt.Errorf("log query: %w", err)
+		}
+		if err := s.Logs(ctx, q, stream); err != nil {
+			return err
+		}
+		return stream.CloseWrite()
+	})
+	if err != nil {
+		return fmt.Errorf("serve the core: %w", err)
+	}
+	<-ctx.Done()
+	return subscription.Close()
+}
+
+// Follow implements core.NodeLink.
+func (l *Link) Follow(ctx context.Context, sink core.DesiredSink) error {
+	f := newFollower(l, sink)
+	for _, node := range []string{l.name(), bus.AllNodes} {
+		s, err := l.bus.Subscribe(ctx, bus.DesiredPattern(node), f.receive)
+		if err != nil {
+			return fmt.Errorf("follow desired state: %w", err)
+		}
+		defer func() { _ = s.Close() }() // the connection's end closes it, too
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return f.run(ctx) })
+	return group.Wait()
+}
+
+// held tells what heartbeats say of the set.
+func (l *Link) held(term, reached uint64, d digest) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.term, l.reached, l.digest = term, reached, d
+}
