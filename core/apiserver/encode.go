@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -116,14 +117,10 @@ func (s *Server) convert(q *request, object core.Object) (core.Object, error) {
 		return object, nil
 	}
 	if s.Convert != nil {
-		return s.Convert.Convert(object, q.kind, q.version.Name)
+		return s.Convert.Convert(object, q.version.Name)
 	}
 	if u, ok := object.(*unstructured.Unstructured); ok {
-		content := make(map[string]any, len(u.Object))
-		for k, v := range u.Object { //nolint:modernize // maps.Clone would keep the two assignments below apart
-			content[k] = v
-		}
-		shown := &unstructured.Unstructured{Object: content}
+		shown := &unstructured.Unstructured{Object: maps.Clone(u.Object)}
 		shown.SetGroupVersionKind(gvk)
 		return shown, nil
 	}

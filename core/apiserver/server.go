@@ -56,15 +56,16 @@ type Planner interface {
 	Plan(ctx context.Context, objects []core.Object) (report any, err error)
 }
 
-// Scaler reads the scale subresource of an object.
+// Scaler reads the scale subresource of the object at key. A
+// registry.Registry is one.
 type Scaler interface {
-	Scale(object core.Object, kind *core.Kind) (*autoscalingv1.Scale, error)
+	Scale(key core.Key) (*autoscalingv1.Scale, error)
 }
 
-// Converter returns a stored object in another served version of its kind.
-// It does not change the object.
+// Converter returns a stored object in another served version of its kind and
+// does not change it. A registry.Registry is one.
 type Converter interface {
-	Convert(object core.Object, kind *core.Kind, version string) (core.Object, error)
+	Convert(object core.Object, version string) (core.Object, error)
 }
 
 // Config configures a Server. The zero value of an optional field means its

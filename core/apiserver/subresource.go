@@ -6,8 +6,6 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"github.com/weftrun/weft/core"
 )
 
 var (
@@ -78,50 +76,44 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request, q *request, kind sc
 
 // scale reads or writes how many replicas a workload has.
 func (s *Server) scale(w http.ResponseWriter, r *http.Request, q *request) error {
-	var object core.Object
+	if s.Scale == nil {
+		return apierrors.NewServiceUnavailable("the scale of objects is not served here")
+	}
 	var err error
 	switch q.verb {
-	case "get":
-		object, err = s.read(r.Context(), q)
 	case "patch":
-		object, _, err = s.applyPatch(w, r, q)
-	default:
-		object, err = s.updateScale(w, r, q)
+		_, _, err = s.applyPatch(w, r, q)
+	case "update":
+		err = s.updateScale(w, r, q)
 	}
 	if err != nil {
 		return err
 	}
-	scale, ok := object.(*autoscalingv1.Scale)
-	if !ok {
-		if s.Scale == nil {
-			return apierrors.NewServiceUnavailable("the scale of objects cannot be read here")
-		}
-		if scale, err = s.Scale.Scale(object, q.kind); err != nil {
-			return err
-		}
+	scale, err := s.Scale.Scale(q.key())
+	if err != nil {
+		return err
 	}
-	shown := core.Copy(scale)
-	shown.SetGroupVersionKind(scaleKind)
-	return answerRuntime(w, r, http.StatusOK, shown)
+	return answerRuntime(w, r, http.StatusOK, scale)
 }
 
-func (s *Server) updateScale(w http.ResponseWriter, r *http.Request, q *request) (core.Object, error) {
+func (s *Server) updateScale(w http.ResponseWriter, r *http.Request, q *request) error {
 	o, err := writeOptions(w, r, q)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	body, strict, err := s.readObject(w, r, scaleKind, false)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := judgeStrict(scaleKind, strict, &o); err != nil {
-		return nil, err
+		return err
 	}
 	if err := checkNamespace(body, q); err != nil {
-		return nil, err
+		return err
 	}
 	if err := checkName(body, q); err != nil {
-		return nil, err
+		return err
 	}
-	return s.Client.Update(r.Context(), q.key(), body, o)
+	_, err = s.Client.Update(r.Context(), q.key(), body, o)
+	return err
 }
