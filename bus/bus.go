@@ -24,9 +24,17 @@ var (
 	ErrRefused = errors.New("bus: refused")
 )
 
-// MaxPayload is the largest record or message in bytes that an implementation
-// must carry, headers included. An outside server with less is refused.
-const MaxPayload = 8 << 20
+// Limits of a record or message in bytes.
+const (
+	// MaxPayload is what an implementation carries, headers included.
+	MaxPayload = 8 << 20
+	// MinPayload is the least that an outside server may be configured with;
+	// one with less is refused, and what is above its limit is ErrRefused.
+	MinPayload = 4 << 20
+	// HeaderRoom is the part of both that is kept for the implementation's own
+	// headers.
+	HeaderRoom = 1 << 10
+)
 
 // Bus is a connection under one [Identity]. All its methods may be called
 // concurrently. Byte slices passed in are not kept after the call returns;

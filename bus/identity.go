@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // Role says what a connection may do. The carrier enforces it.
@@ -47,27 +48,50 @@ func (i Identity) Validate() error {
 	if i.Name == "" || len(i.Name) > 253 {
 		return fmt.Errorf("identity %q: the name must have 1 to 253 bytes", i)
 	}
+	if i.Name == AllNodes || strings.ContainsFunc(i.Name, unicode.IsControl) {
+		return fmt.Errorf("identity %q: the name must not be %q nor hold control characters", i, AllNodes)
+	}
 	return nil
 }
 
 // SubjectCaller returns the identity that a request's subject names: only
 // that identity (and a core) is permitted to publish on
-// weft.v1.api.<role>.<name>.>. A subject of any other form, such as those on
-// which cores call nodes, can only come from a core.
+// weft.v1.api.<role>.<name>.>. On the subjects of what nodes report it is the
+// node they name, and on those of live log lines nobody, because any node may
+// publish there. A subject of any other form, such as those on which cores
+// call nodes, can only come from a core.
 func SubjectCaller(subject string) Identity {
 	t := strings.Split(subject, ".")
-	if len(t) > 5 && t[0] == root && t[1] == version && t[2] == "api" {
-		if name, err := Unescape(t[4]); err == nil {
-			return Identity{Role: Role(t[3]), Name: name}
-		}
+	if len(t) < 4 || t[0] != root || t[1] != version {
+		return Identity{Role: RoleCore}
 	}
-	return Identity{Role: RoleCore}
+	role, name := RoleNode, t[3]
+	switch t[2] {
+	case "api":
+		if len(t) < 6 {
+			return Identity{Role: RoleCore}
+		}
+		role, name = Role(t[3]), t[4]
+	case "observed", "heartbeat", "log":
+	case "tail":
+		return Identity{}
+	default:
+		return Identity{Role: RoleCore}
+	}
+	name, err := Unescape(name)
+	if err != nil {
+		return Identity{}
+	}
+	return Identity{Role: role, Name: name}
 }
 
 // ReplyBelongs tells whether a reply subject lies in the inbox of whoever may
 // have sent a request on subject. Every responder refuses others.
 func ReplyBelongs(subject, reply string) bool {
 	caller := SubjectCaller(subject)
+	if caller.Role == "" {
+		return false
+	}
 	if caller.Role == RoleCore {
 		return strings.HasPrefix(reply, "_INBOX."+string(RoleCore)+".")
 	}

@@ -1,0 +1,151 @@
+package nats
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/weftrun/weft/bus"
+)
+
+const leaseStream = "LEASE"
+
+// A lease is the one message of its subject in a stream in memory. The server
+// removes it when its time is over; sequence numbers fence every change.
+type lease struct {
+	conn     *Conn
+	name     string
+	holder   string
+	ttl      time.Duration
+	sequence uint64
+	deadline time.Time
+}
+
+// Acquire implements bus.Leases. The server counts whole seconds: it frees a
+// lease up to a second later than ttl says, never earlier.
+func (c *Conn) Acquire(ctx context.Context, name, holder string, ttl time.Duration) (bus.Lease, error) {
+	l := &lease{conn: c, name: name, holder: holder, ttl: ttl}
+	if err := l.acquire(ctx); err != nil {
+		return nil, fmt.Errorf("acquire lease %s: %w", name, err)
+	}
+	return l, nil
+}
+
+func (l *lease) acquire(ctx context.Context) error {
+	if err := l.conn.coreOnly(); err != nil {
+		return err
+	}
+	if l.name == "" || l.holder == "" || l.ttl <= 0 {
+		return fmt.Errorf("a name, a holder and a positive time are required: %w", bus.ErrRefused)
+	}
+	ctx, cancel := bounded(ctx, l.conn.config.Timeout)
+	defer cancel()
+	stream, err := l.conn.leases(ctx)
+	if err != nil {
+		return err
+	}
+	err = l.put(ctx, 0)
+	if !errors.Is(err, bus.ErrConflict) {
+		return err
+	}
+	held, getErr := stream.GetLastMsgForSubject(ctx, bus.LeaseSubject(l.name))
+	switch {
+	case errors.Is(getErr, jetstream.ErrMsgNotFound):
+		return l.put(ctx, 0) // it ran out in between
+	case getErr != nil:
+		return translate(getErr)
+	case string(held.Data) != l.holder:
+		return fmt.Errorf("%s holds it: %w", held.Data, bus.ErrConflict)
+	}
+	return l.put(ctx, held.Sequence)
+}
+
+// leases opens the stream of leases.
+func (c *Conn) leases(ctx context.Context) (jetstream.Stream, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lease != nil {
+		return c.lease, nil
+	}
+	stream, err := c.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:              leaseStream,
+		Description:       "Weft: who holds which lease.",
+		Subjects:          []string{bus.LeaseSubject("") + "*"},
+		Storage:           jetstream.MemoryStorage,
+		MaxMsgsPerSubject: 1,
+		AllowMsgTTL:       true,
+		Replicas:          c.config.Replicas,
+		Duplicates:        100 * time.Millisecond,
+	})
+	if err != nil {
+		return nil, translate(err)
+	}
+	c.lease = stream
+	return stream, nil
+}
+
+// put stores the holder if the lease's newest sequence is last; 0 is none.
+func (l *lease) put(ctx context.Context, last uint64) error {
+	asked := time.Now()
+	seconds := int64((l.ttl + time.Second - 1) / time.Second)
+	m := &natsgo.Msg{Subject: bus.LeaseSubject(l.name), Data: []byte(l.holder), Header: natsgo.Header{
+		jetstream.ExpectedLastSubjSeqHeader: []string{strconv.FormatUint(last, 10)},
+		jetstream.MsgTTLHeader:              []string{strconv.FormatInt(seconds, 10)},
+	}}
+	reply, err := l.conn.nc.RequestMsgWithContext(ctx, m)
+	if err != nil {
+		return translate(err)
+	}
+	var ack struct {
+		Error    *jetstream.APIError `json:"error"`
+		Sequence uint64              `json:"seq"`
+	}
+	if err := json.Unmarshal(reply.Data, &ack); err != nil {
+		return fmt.Errorf("%w: acknowledgement: %w", bus.ErrUnavailable, err)
+	}
+	if ack.Error != nil {
+		return translate(ack.Error)
+	}
+	l.sequence, l.deadline = ack.Sequence, asked.Add(l.ttl)
+	return nil
+}
+
+// Deadline implements bus.Lease.
+func (l *lease) Deadline() time.Time { return l.deadline }
+
+// Renew implements bus.Lease.
+func (l *lease) Renew(ctx context.Context) error {
+	ctx, cancel := bounded(ctx, l.ttl)
+	defer cancel()
+	if err := l.put(ctx, l.sequence); err != nil {
+		return fmt.Errorf("renew lease %s: %w", l.name, err)
+	}
+	return nil
+}
+
+// Resign implements bus.Lease.
+func (l *lease) Resign(ctx context.Context) error {
+	ctx, cancel := bounded(ctx, l.conn.config.Timeout)
+	defer cancel()
+	l.deadline = time.Now()
+	stream, err := l.conn.leases(ctx)
+	if err == nil {
+		err = stream.DeleteMsg(ctx, l.sequence)
+	}
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, jetstream.ErrMsgNotFound), errors.As(err, &api) && api.ErrorCode == deleteFailed:
+		return fmt.Errorf("resign lease %s: %s lost it: %w", l.name, l.holder, bus.ErrConflict)
+	}
+	return fmt.Errorf("resign lease %s: %w", l.name, translate(err))
+}
+
+// deleteFailed is JetStream's code for a message that is not there to delete.
+const deleteFailed jetstream.ErrorCode = 10057
