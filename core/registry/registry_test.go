@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -14,7 +16,7 @@ import (
 func open(t testing.TB) (*Registry, *registrytest.Store) {
 	t.Helper()
 	store := registrytest.NewStore()
-	r, err := New(Config{Store: store, Strategies: Builtin()})
+	r, err := New(Config{Store: store, Strategies: builtinAndDefinitions()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,6 +24,24 @@ func open(t testing.TB) (*Registry, *registrytest.Store) {
 		t.Fatal(err)
 	}
 	return r, store
+}
+
+func builtinAndDefinitions() []*Strategy {
+	all := Builtin()
+	for _, s := range all {
+		if s.Kind.GroupResource() == core.Definitions {
+			return all
+		}
+	}
+	type D = apiextensionsv1.CustomResourceDefinition
+	return append(all, typed[*D]{
+		kind: core.Kind{Group: core.Definitions.Group, Resource: core.Definitions.Resource, Kind: "CustomResourceDefinition",
+			ListKind: "CustomResourceDefinitionList", Storage: "v1", Subresources: []string{"status"}},
+		create:        func() *D { return &D{} },
+		prepareUpdate: func(d, old *D) { d.Status = old.Status },
+		copyStatus:    func(dst, src *D) { dst.Status = src.Status },
+		specChanged:   func(d, old *D) bool { return !equality.Semantic.DeepEqual(d.Spec, old.Spec) },
+	}.strategy())
 }
 
 func configMap(name string, data map[string]string) *corev1.ConfigMap {
