@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -71,27 +72,12 @@ func (r *round) wanted() int {
 // surplus returns at least n active pods to delete, fewer only if a batch does
 // not hold them: of an Indexed Job first those whose index is wrong or taken.
 func (r *round) surplus(n int) []*view {
-	byPod := make(map[*corev1.Pod]*view)
-	var chosen []*view
-	var rest []*corev1.Pod
-	keep := func(v *view) {
-		byPod[v.pod] = v
-		rest = append(rest, v.pod)
+	if n <= 0 && !r.indexed {
+		return nil
 	}
-	if !r.indexed {
-		if n == 0 {
-			return nil
-		}
-		for i := range r.views {
-			if r.views[i].active {
-				keep(&r.views[i])
-			}
-		}
-	} else {
-		chosen = r.misplaced(keep)
-	}
-	for _, pod := range workloads.Surplus(rest, n-len(chosen), r.seen.Now) {
-		chosen = append(chosen, byPod[pod])
+	chosen, rest := r.misplaced()
+	if n > len(chosen) {
+		chosen = append(chosen, r.leastWorth(rest, n-len(chosen))...)
 	}
 	if len(chosen) > batch {
 		r.more = true
@@ -100,51 +86,58 @@ func (r *round) surplus(n int) []*view {
 	return chosen
 }
 
-// misplaced returns the active pods with no valid index, and of those that
-// share one all but the last to give up; the others are given to keep.
-func (r *round) misplaced(keep func(*view)) []*view {
-	var chosen []*view
-	byIndex := make(map[int][]*view)
+// misplaced returns the active pods with no valid index and, of those that
+// share one, all but one; and the rest of the active pods.
+func (r *round) misplaced() (chosen, rest []*view) {
+	pods := make(map[int]int) // by index
 	for i := range r.views {
-		v := &r.views[i]
-		if !v.active {
-			continue
+		if v := &r.views[i]; r.indexed && v.active && v.valid {
+			pods[v.index]++
 		}
-		if !v.valid {
-			chosen = append(chosen, v)
-			continue
-		}
-		byIndex[v.index] = append(byIndex[v.index], v)
 	}
+	shared := make(map[int][]*view)
 	for i := range r.views {
-		v := &r.views[i]
-		if !v.active || !v.valid {
-			continue
-		}
-		same := byIndex[v.index]
-		if len(same) > 1 && v != r.best(same) {
+		switch v := &r.views[i]; {
+		case !v.active:
+		case !v.valid:
 			chosen = append(chosen, v)
-			continue
+		case pods[v.index] > 1:
+			shared[v.index] = append(shared[v.index], v)
+		default:
+			rest = append(rest, v)
 		}
-		keep(v)
 	}
-	return chosen
+	for _, index := range slices.Sorted(maps.Keys(shared)) {
+		same := shared[index]
+		losers := r.leastWorth(same, len(same)-1)
+		chosen = append(chosen, losers...)
+		rest = append(rest, survivor(same, losers))
+	}
+	return chosen, rest
 }
 
-// best returns the one of several pods with the same index that is given up
-// last.
-func (r *round) best(same []*view) *view {
-	pods := make([]*corev1.Pod, len(same))
-	for i, v := range same {
-		pods[i] = v.pod
+// survivor returns the only one of same that is not among losers.
+func survivor(same, losers []*view) *view {
+	lost := make(map[*view]bool, len(losers))
+	for _, v := range losers {
+		lost[v] = true
 	}
-	losers := workloads.Surplus(pods, len(pods)-1, r.seen.Now)
-	for _, v := range same {
-		if !slices.Contains(losers, v.pod) {
-			return v
-		}
+	return same[slices.IndexFunc(same, func(v *view) bool { return !lost[v] })]
+}
+
+// leastWorth returns the n of some active pods that are given up first.
+func (r *round) leastWorth(some []*view, n int) []*view {
+	byPod := make(map[*corev1.Pod]*view, len(some))
+	pods := make([]*corev1.Pod, len(some))
+	for i, v := range some {
+		pods[i], byPod[v.pod] = v.pod, v
 	}
-	return same[0]
+	chosen := workloads.Surplus(pods, n, r.seen.Now)
+	views := make([]*view, len(chosen))
+	for i, pod := range chosen {
+		views[i] = byPod[pod]
+	}
+	return views
 }
 
 // drop deletes pods that are not to count: their finalizers go first, in the
