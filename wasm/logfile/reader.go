@@ -135,7 +135,7 @@ func (r *reader) start(tail *int64) error {
 		}
 	}
 	if tail != nil {
-		if err := r.seekTail(max(*tail, 0)); err != nil {
+		if err := r.seekTail(min(max(*tail, 0), 1<<40)); err != nil {
 			return err
 		}
 	}
