@@ -79,5 +79,8 @@ func Builtin() []*Strategy {
 		nodeStrategy(),
 		configMapStrategy(),
 		podStrategy(),
+		jobStrategy(),
+		replicaSetStrategy(),
+		deploymentStrategy(),
 	}
 }
