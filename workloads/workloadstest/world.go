@@ -5,6 +5,7 @@
 package workloadstest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -35,6 +36,8 @@ type World struct {
 	Requeue  map[core.Key]time.Time
 	// Refuse, if set, is asked before each create and delete.
 	Refuse func(verb string, key core.Key) string
+	// Reason is the status reason of what Refuse refuses; empty is Forbidden.
+	Reason string
 	// Crash, if set, is asked before each create and delete, too: if it says
 	// so, the rest of the decision is lost, as when the core dies.
 	Crash func() bool
@@ -365,7 +368,7 @@ func (w *World) refused(parent core.Key, verb string, key core.Key) bool {
 	message := w.Refuse(verb, key)
 	if message != "" {
 		w.failures[parent] = append(w.failures[parent], core.Failure{
-			Verb: verb, Name: key.Name, Reason: "Forbidden", Message: message,
+			Verb: verb, Name: key.Name, Reason: cmp.Or(w.Reason, "Forbidden"), Message: message,
 		})
 	}
 	return message != ""

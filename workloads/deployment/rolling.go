@@ -1,0 +1,119 @@
+package deployment
+
+import (
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+func maxSurge(d *appsv1.Deployment) *intstr.IntOrString {
+	if u := d.Spec.Strategy.RollingUpdate; u != nil {
+		return u.MaxSurge
+	}
+	return quarter()
+}
+
+func maxUnavailable(d *appsv1.Deployment) *intstr.IntOrString {
+	if u := d.Spec.Strategy.RollingUpdate; u != nil {
+		return u.MaxUnavailable
+	}
+	return quarter()
+}
+
+// quarter is the default of both.
+func quarter() *intstr.IntOrString {
+	q := intstr.FromString("25%")
+	return &q
+}
+
+// freshSize is how large the fresh ReplicaSet may be now: together with the
+// others at most surge above what is wanted.
+func (r *round) freshSize() int32 {
+	if !r.rolling() {
+		return r.replicas
+	}
+	size := r.fresh.size()
+	room := r.replicas + r.surge - sizes(r.sets)
+	return size + max(0, min(room, r.replicas-size))
+}
+
+// growFresh brings the fresh ReplicaSet towards its final size. It returns
+// whether it changed it; the old ones then wait for the next round.
+func (r *round) growFresh() bool {
+	if r.fresh.created {
+		return true
+	}
+	if r.fresh.size() > r.replicas {
+		return r.scale(r.fresh, r.replicas)
+	}
+	return r.scale(r.fresh, r.freshSize())
+}
+
+// shrinkOld takes from the old ReplicaSets what the rest can spare: first pods
+// that are not available anyway, so that a broken revision does not block the
+// one that mends it, then others.
+func (r *round) shrinkOld() {
+	least := r.replicas - r.unavailable
+	// What the fresh ReplicaSet still lacks counts as lost.
+	spare := sizes(r.sets) - least - (r.fresh.size() - r.fresh.available())
+	if spare <= 0 {
+		return
+	}
+	for _, s := range r.old {
+		broken := min(s.size()-s.available(), spare)
+		if broken > 0 {
+			r.scale(s, s.size()-broken)
+			spare -= broken
+		}
+	}
+	var available int32
+	for _, s := range r.sets {
+		available += s.available()
+	}
+	for _, s := range r.old {
+		surplus := min(s.size(), available-least)
+		if surplus > 0 {
+			r.scale(s, s.size()-surplus)
+			available -= surplus
+		}
+	}
+}
+
+// recreate stops all old pods before it starts new ones.
+func (r *round) recreate() error {
+	stopped := false
+	for _, s := range r.old {
+		stopped = r.scale(s, 0) || stopped
+	}
+	if stopped || r.oldPodsRun() {
+		r.syncRevision()
+		return nil
+	}
+	if err := r.needFresh(); err != nil {
+		return err
+	}
+	r.scale(r.fresh, r.replicas)
+	return nil
+}
+
+// oldPodsRun says that a pod of an old ReplicaSet has not ended. Pods that are
+// being deleted run until they are gone.
+func (r *round) oldPodsRun() bool {
+	for _, object := range r.seen.Related {
+		pod, ok := object.(*corev1.Pod)
+		if !ok || pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+			continue
+		}
+		owner := metav1.GetControllerOfNoCopy(pod)
+		if owner == nil {
+			continue
+		}
+		for _, s := range r.old {
+			if s.rs.UID == owner.UID {
+				return true
+			}
+		}
+	}
+	return false
+}
