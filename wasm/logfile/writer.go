@@ -175,6 +175,9 @@ func (w *Writer) flush() {
 	defer w.mu.Unlock()
 	w.listed = false
 	w.write()
+	if cap(w.buf) > bufBytes/8 {
+		w.buf = nil // a thousand idle writers must not keep it
+	}
 }
 
 // Flush writes out what is held back, but for a line without its end. It
@@ -220,11 +223,7 @@ func (w *Writer) write() {
 	if len(w.buf) == 0 {
 		return
 	}
-	defer func() {
-		if w.buf = w.buf[:0]; cap(w.buf) > bufBytes/8 {
-			w.buf = nil // a thousand idle writers must not keep it
-		}
-	}()
+	defer func() { w.buf = w.buf[:0] }()
 	if w.file != nil && w.size > 0 && w.size+int64(len(w.buf)) > w.maxBytes {
 		w.rotate()
 	}
