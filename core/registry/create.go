@@ -21,6 +21,9 @@ const (
 
 // Create implements core.Client.
 func (r *Registry) Create(ctx context.Context, object core.Object, o core.WriteOptions) (core.Object, error) {
+	if err := checkOptions(&o); err != nil {
+		return nil, err
+	}
 	if o.Subresource != "" {
 		return r.createSubresource(ctx, object, o)
 	}

@@ -8,6 +8,7 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/managedfields"
@@ -143,14 +144,14 @@ func (c *custom) accept(object core.Object, name string, o *request) error {
 	if !ok {
 		return apierrors.NewBadRequest(fmt.Sprintf("%s.%s has no version %q", c.kind, c.group, name))
 	}
-	unknown, err := v.prune(u, o.FieldValidation != "" && o.FieldValidation != "Ignore")
+	unknown, err := v.prune(u, o.FieldValidation == metav1.FieldValidationStrict || o.FieldValidation == metav1.FieldValidationWarn)
 	if err != nil {
 		return apierrors.NewBadRequest(fmt.Sprintf("%s %q: %v", c.kind, u.GetName(), err))
 	}
 	if len(unknown) == 0 {
 		return nil
 	}
-	if o.FieldValidation == "Strict" {
+	if o.FieldValidation == metav1.FieldValidationStrict {
 		return apierrors.NewBadRequest(runtime.NewStrictDecodingError(unknown).Error())
 	}
 	if o.Warn != nil {

@@ -42,6 +42,9 @@ func (r *Registry) Patch(ctx context.Context, key core.Key, p core.Patch, o core
 	if err != nil {
 		return nil, err
 	}
+	if err := checkOptions(&o); err != nil {
+		return nil, err
+	}
 	if len(p.Data) > maxPatchBytes {
 		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxPatchBytes))
 	}
@@ -188,7 +191,12 @@ func (a *applier) throughJSON(old core.Object, change func([]byte) ([]byte, erro
 	if custom {
 		into = &u.Object
 	}
-	strict, err := kjson.UnmarshalStrict(data, into)
+	var strict []error
+	if a.strict() {
+		strict, err = kjson.UnmarshalStrict(data, into)
+	} else {
+		err = kjson.UnmarshalCaseSensitivePreserveInts(data, into)
+	}
 	if err != nil {
 		return nil, invalidPatch(string(data), err)
 	}

@@ -70,7 +70,10 @@ func (r *Registry) write(ctx context.Context, dryRun, fixed bool, compute func()
 // commit performs a plan, and returns the object as kept or its last state.
 func (r *Registry) commit(ctx context.Context, p *plan, dryRun bool) (core.Object, error) {
 	if dryRun {
-		return p.object, nil
+		if p.old == nil {
+			return p.object, nil
+		}
+		return p.object, r.settled(ctx, p.old)
 	}
 	if p.unchanged() {
 		return p.object, r.settled(ctx, p.object)

@@ -7,6 +7,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/weftrun/weft/core"
@@ -19,6 +21,9 @@ var errModified = errors.New("the object has been modified; please apply your ch
 func (r *Registry) Update(ctx context.Context, key core.Key, object core.Object, o core.WriteOptions) (core.Object, error) {
 	e, err := r.entryOf(key)
 	if err != nil {
+		return nil, err
+	}
+	if err := checkOptions(&o); err != nil {
 		return nil, err
 	}
 	if err := nameMatches(key, object); err != nil {
@@ -48,6 +53,24 @@ func (r *Registry) Mutate(ctx context.Context, key core.Key, change func(core.Ob
 		}
 		return object, change(object)
 	})
+}
+
+// checkOptions refuses options that say nothing known.
+func checkOptions(o *core.WriteOptions) error {
+	if o.FieldManager == "" && o.FieldValidation == "" {
+		return nil
+	}
+	errs := metav1validation.ValidateFieldManager(o.FieldManager, field.NewPath("fieldManager"))
+	switch o.FieldValidation {
+	case "", metav1.FieldValidationIgnore, metav1.FieldValidationWarn, metav1.FieldValidationStrict:
+	default:
+		errs = append(errs, field.NotSupported(field.NewPath("fieldValidation"), o.FieldValidation,
+			[]string{metav1.FieldValidationIgnore, metav1.FieldValidationWarn, metav1.FieldValidationStrict}))
+	}
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "WriteOptions"}, "", errs)
+	}
+	return nil
 }
 
 // request is a write as the path goes along with it.
@@ -184,13 +207,17 @@ func (r *Registry) planObject(ctx context.Context, v view, e *entry, key core.Ke
 			object.SetGeneration(old.GetGeneration() + 1)
 		}
 	}
-	if o.FieldManager != "" && !o.applied {
-		object = r.track(ctx, e, old, object, o)
-	}
 	p := plan{key: key, old: old, object: object}
 	if same(old, object) && !finished(e, object) {
 		p.object = old
 		return p, nil
+	}
+	if o.FieldManager != "" && !o.applied {
+		object = r.track(ctx, e, old, object, o)
+		if p.object = object; same(old, object) && !finished(e, object) {
+			p.object = old // only managedFields were missing
+			return p, nil
+		}
 	}
 	if err := r.admit(ctx, v, Attributes{Operation: OperationUpdate, Kind: e.kind, Key: key, Object: object, Old: old}, o); err != nil {
 		return plan{}, err
