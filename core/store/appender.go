@@ -1,0 +1,99 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/weftrun/weft/bus"
+)
+
+// How long an append waits before it tries again: at first, and at most.
+const (
+	firstRetry = 20 * time.Millisecond
+	lastRetry  = time.Second
+)
+
+// appender appends to a log that nobody else may append to. It has one owner.
+type appender struct {
+	log    bus.Log
+	name   string
+	last   uint64 // the newest record that it knows of
+	logger *slog.Logger
+}
+
+// append stores record as the next one and returns nil, or an error that wraps
+// ErrLost if somebody else has appended, or bus.ErrRefused if the record is
+// certain not to have been stored. It goes on trying while the log does not
+// answer, until ctx ends; then the outcome is unknown.
+func (a *appender) append(ctx context.Context, record []byte) error {
+	wait := firstRetry
+	for {
+		sequence, err := a.log.Append(ctx, a.last, record)
+		if err == nil && sequence != a.last+1 {
+			return fmt.Errorf("append to log %s: %w: got sequence %d, expected %d", a.name, ErrLost, sequence, a.last+1)
+		}
+		if err == nil {
+			a.last = sequence
+			return nil
+		}
+		if !errors.Is(err, bus.ErrUnavailable) && !errors.Is(err, bus.ErrConflict) {
+			return fmt.Errorf("append to log %s: %w", a.name, err)
+		}
+		a.logger.Warn("log append has no certain outcome, reading its last record", "log", a.name, "err", err)
+		stored, err := a.settle(ctx, record)
+		if err != nil || stored {
+			return err
+		}
+		if err := pause(ctx, wait); err != nil {
+			return fmt.Errorf("append to log %s: %w", a.name, err)
+		}
+		wait = min(2*wait, lastRetry)
+	}
+}
+
+// settle learns what became of record: stored, or certainly not yet.
+func (a *appender) settle(ctx context.Context, record []byte) (stored bool, err error) {
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		last, err := a.read(ctx)
+		switch {
+		case errors.Is(err, bus.ErrUnavailable):
+		case err != nil:
+			return false, fmt.Errorf("read last record of log %s: %w", a.name, err)
+		case last.Sequence == a.last:
+			return false, nil
+		case last.Sequence == a.last+1 && bytes.Equal(last.Data, record):
+			a.last++
+			return true, nil
+		default:
+			return false, fmt.Errorf("log %s: %w: its last record is %d, expected %d", a.name, ErrLost, last.Sequence, a.last)
+		}
+		if err := pause(ctx, wait); err != nil {
+			return false, fmt.Errorf("read last record of log %s: %w", a.name, err)
+		}
+	}
+}
+
+// read returns the last record; of a trimmed or empty log only its sequence.
+func (a *appender) read(ctx context.Context) (bus.Record, error) {
+	last, err := a.log.Last(ctx)
+	if !errors.Is(err, bus.ErrNotFound) {
+		return last, err
+	}
+	_, sequence, err := a.log.Bounds(ctx)
+	return bus.Record{Sequence: sequence}, err
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

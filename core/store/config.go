@@ -1,0 +1,119 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/core"
+)
+
+// Limits that are no settings: peers and older logs depend on them.
+const (
+	// MaxObjectSize is the largest encoding of one object in bytes, as in
+	// Kubernetes.
+	MaxObjectSize = 1536 << 10
+	// MaxCommitSize is the largest sum of the encodings in one Commit, in bytes.
+	MaxCommitSize = 6 << 20
+
+	packSize    = 512 << 10 // a record takes no more commits beyond this size
+	backlogSize = 256 << 10 // lazy changes of this size are logged at once
+	chunkSize   = 1 << 20   // of a snapshot, before compression
+)
+
+// revisionJump is what recovery adds to the newest known revision.
+const revisionJump = 1 << 16
+
+// Config configures a Store. The zero value of an optional field means its
+// default.
+type Config struct {
+	// Log holds the records ("WAL"); nobody else may write to it. Required.
+	Log bus.Log
+	// Snapshots holds the snapshots. Required.
+	Snapshots bus.Log
+	// Key encrypts both. Required.
+	Key Key
+	// Durability says how the objects of a resource survive; nil means that
+	// all are durable. It must be a pure function.
+	Durability func(core.GroupResource) core.Durability
+	// Leading, if set, is asked before anything is acknowledged and before
+	// WaitFor answers: false ends the store with ErrNotLeading. It must be
+	// fast and safe for concurrent use.
+	Leading func() bool
+	// Logger is required.
+	Logger *slog.Logger
+
+	// LazyFlush is how long lazy changes may stay out of the log; 1s.
+	LazyFlush time.Duration
+	// DrainTimeout bounds how long Run finishes what was accepted; 5s.
+	DrainTimeout time.Duration
+	// SnapshotBytes and SnapshotRecords of log since the last snapshot cause
+	// the next; 64 MiB and 100,000.
+	SnapshotBytes   int64
+	SnapshotRecords int64
+	// RingEvents and RingBytes bound the recent changes that are kept for the
+	// watches of each resource; 8,192 and 16 MiB of encoded objects.
+	RingEvents int
+	RingBytes  int
+
+	// jump overrides revisionJump in tests.
+	jump int64
+}
+
+// Validate says everything that is wrong with the configuration.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Log == nil {
+		errs = append(errs, errors.New("store config: Log is required"))
+	}
+	if c.Snapshots == nil {
+		errs = append(errs, errors.New("store config: Snapshots is required"))
+	}
+	if c.Key.aead == nil {
+		errs = append(errs, errors.New("store config: Key is required"))
+	}
+	if c.Logger == nil {
+		errs = append(errs, errors.New("store config: Logger is required"))
+	}
+	for _, n := range []struct {
+		name  string
+		value int64
+	}{
+		{"LazyFlush", int64(c.LazyFlush)},
+		{"DrainTimeout", int64(c.DrainTimeout)},
+		{"SnapshotBytes", c.SnapshotBytes},
+		{"SnapshotRecords", c.SnapshotRecords},
+		{"RingEvents", int64(c.RingEvents)},
+		{"RingBytes", int64(c.RingBytes)},
+	} {
+		if n.value < 0 {
+			errs = append(errs, fmt.Errorf("store config: %s must not be negative, it is %d", n.name, n.value))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	if c.Durability == nil {
+		c.Durability = func(core.GroupResource) core.Durability { return core.Durable }
+	}
+	if c.Leading == nil {
+		c.Leading = func() bool { return true }
+	}
+	setDefault(&c.LazyFlush, time.Second)
+	setDefault(&c.DrainTimeout, 5*time.Second)
+	setDefault(&c.SnapshotBytes, 64<<20)
+	setDefault(&c.SnapshotRecords, 100_000)
+	setDefault(&c.RingEvents, 8192)
+	setDefault(&c.RingBytes, 16<<20)
+	setDefault(&c.jump, revisionJump)
+	return c
+}
+
+func setDefault[T ~int | ~int64](field *T, value T) {
+	if *field == 0 {
+		*field = value
+	}
+}

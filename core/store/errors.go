@@ -1,0 +1,51 @@
+package store
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/weftrun/weft/core"
+)
+
+// Why a store ended. Run returns them wrapped.
+var (
+	// ErrLost: somebody else has appended to the log, so this store leads no
+	// longer. What waited may or may not have been written.
+	ErrLost = errors.New("another leader writes the log")
+	// ErrNotLeading: Config.Leading said no.
+	ErrNotLeading = errors.New("this process leads no longer")
+
+	errStopped     = errors.New("the store was stopped")
+	errWatchClosed = errors.New("the watch is closed")
+	errModified    = errors.New("the object has been modified; please apply your changes to the latest version and try again")
+)
+
+func conflict(key core.Key) error {
+	return apierrors.NewConflict(key.GroupResource(), key.Name, errModified)
+}
+
+func expired(from, floor int64) error {
+	return apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", from, floor))
+}
+
+func unavailable(why error) error {
+	return apierrors.NewServiceUnavailable("the store does not accept writes: " + why.Error())
+}
+
+func unknownOutcome(why error) error {
+	return apierrors.NewTimeoutError("it is not known whether the write happened: "+why.Error(), 1)
+}
+
+func tooLarge(what string, size, limit int) error {
+	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("%s has %d bytes, at most %d are allowed", what, size, limit))
+}
+
+func sortResources(all []core.GroupResource) {
+	slices.SortFunc(all, func(a, b core.GroupResource) int {
+		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Resource, b.Resource))
+	})
+}

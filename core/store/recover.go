@@ -1,0 +1,354 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/core"
+)
+
+// openAttempts bounds how often Open follows somebody else's records before
+// its own term record is stored.
+const openAttempts = 5
+
+// Open recovers the state from the newest complete snapshot and the log, and
+// begins a new term: it appends a record, and whoever led before can append no
+// more. It refuses a snapshot or log that is damaged, incomplete, encrypted
+// with another key or written by a newer version, and names the record. The
+// Store starts nothing; call Run.
+func Open(ctx context.Context, config Config) (*Store, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	config = config.withDefaults()
+	start := time.Now()
+	r := &recovery{config: config}
+	if err := r.load(ctx); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := r.begin(ctx); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s := r.store
+	config.Logger.Info("store opened", "term", s.term, "revision", s.revision, "objects", s.state.objects,
+		"records", r.records, "took", time.Since(start))
+	return s, nil
+}
+
+func newStore(config Config) *Store {
+	s := &Store{
+		config:  config,
+		done:    make(chan struct{}),
+		nudge:   make(chan struct{}, 1), // one token
+		compact: make(chan struct{}, 1), // one token
+		state:   newState(),
+		log:     appender{log: config.Log, name: "WAL", logger: config.Logger},
+		overlay: map[core.Key]tentative{},
+		rings:   map[core.GroupResource]*ring{},
+	}
+	return s
+}
+
+// recovery builds a store's state. It is used by one goroutine.
+type recovery struct {
+	config  Config
+	store   *Store
+	base    int64 // the snapshot's revision: what is older is in it
+	last    int64 // the newest revision of a change
+	high    int64 // the newest revision that the log knows of
+	records int64
+	bytes   int64
+}
+
+// reset forgets everything, before an attempt.
+func (r *recovery) reset() {
+	*r = recovery{config: r.config, store: newStore(r.config)}
+}
+
+// load recovers the state without changing anything on disk.
+func (r *recovery) load(ctx context.Context) error {
+	r.reset()
+	first, last, err := r.config.Log.Bounds(ctx)
+	if err != nil {
+		return fmt.Errorf("read bounds of log WAL: %w", err)
+	}
+	g, err := r.loadNewest(ctx, first, last)
+	if err != nil {
+		return err
+	}
+	if g == nil && first != 1 {
+		return fmt.Errorf("log WAL: records 1 to %d are missing, and there is no snapshot that contains them", first-1)
+	}
+	r.store.stats.generation.Store(g)
+	return r.replay(ctx, last)
+}
+
+// replay applies the log's records after those that it knows, up to last.
+func (r *recovery) replay(ctx context.Context, last uint64) error {
+	log := &r.store.log
+	if log.last >= last {
+		return nil
+	}
+	p := pipeline{key: r.config.Key, name: log.name, next: log.last + 1, last: last}
+	err := p.run(ctx, r.config.Log.Read(ctx, log.last+1), func(d *decoded) error {
+		r.records++
+		r.bytes += int64(d.size)
+		log.last = d.sequence
+		return r.apply(d)
+	})
+	if err != nil {
+		return err
+	}
+	if log.last < last {
+		return fmt.Errorf("log WAL: record %d is missing", log.last+1)
+	}
+	return nil
+}
+
+func (r *recovery) apply(d *decoded) error {
+	s := r.store
+	switch d.kind {
+	case kindTerm:
+		if d.term <= s.term || d.high < r.high {
+			return fmt.Errorf("%w: term %d of revision %d follows term %d of revision %d", ErrDamaged, d.term, d.high, s.term, r.high)
+		}
+		s.term, r.high = d.term, d.high
+		r.resetRings(d.high)
+		return nil
+	case kindChanges:
+		if d.term != s.term {
+			return fmt.Errorf("%w: a record of term %d follows one of term %d", ErrDamaged, d.term, s.term)
+		}
+	default:
+		return fmt.Errorf("%w: a %v in the log", ErrDamaged, d.kind)
+	}
+	r.high = max(r.high, d.high)
+	for i := range d.items {
+		it := &d.items[i]
+		if it.revision <= r.base {
+			continue
+		}
+		if it.revision <= r.last {
+			return fmt.Errorf("%w: revision %d of %s follows revision %d", ErrDamaged, it.revision, it.key, r.last)
+		}
+		r.last = it.revision
+		if err := r.change(it); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *recovery) change(it *decodedItem) error {
+	s := r.store
+	ch := change{key: it.key, object: it.object, revision: it.revision, size: it.size, old: s.state.get(it.key)}
+	switch {
+	case it.kind == itemObject:
+		ch.entry = newEntry(it.key, it.object, it.revision, it.size, ch.old)
+	case it.kind == itemDeleted && ch.old == nil && r.config.Durability(it.key.GroupResource()) != core.Durable:
+		return nil // it was made lazily, and lost
+	case it.kind != itemDeleted || ch.old == nil:
+		return fmt.Errorf("%w: revision %d deletes %s, which does not exist", ErrDamaged, it.revision, it.key)
+	}
+	s.apply(&ch)
+	return nil
+}
+
+// resetRings drops the events of what is not durable: some of them may have
+// been seen and then lost, so that nobody may resume from before the new term.
+func (r *recovery) resetRings(start int64) {
+	s := r.store
+	s.start = start
+	for resource, ring := range s.rings {
+		if r.config.Durability(resource) != core.Durable {
+			ring.reset(start)
+		}
+	}
+}
+
+// begin appends the term record, following whoever still writes.
+func (r *recovery) begin(ctx context.Context) error {
+	s := r.store
+	for range openAttempts {
+		start := max(r.high, r.last, r.base) + r.config.jump
+		h := header{kind: kindTerm, term: s.term + 1, first: start, high: start}
+		record := r.config.Key.seal(h, nil)
+		err := s.log.append(ctx, record)
+		if err == nil {
+			r.bytes += int64(len(record))
+			r.records++
+			s.term = h.term
+			r.finish(start)
+			return nil
+		}
+		if !errors.Is(err, ErrLost) {
+			return err
+		}
+		_, last, err := r.config.Log.Bounds(ctx)
+		if err != nil {
+			return fmt.Errorf("read bounds of log WAL: %w", err)
+		}
+		if err := r.replay(ctx, last); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("begin a term: %w, and keeps doing so", ErrLost)
+}
+
+// finish makes the store ready at its first revision.
+func (r *recovery) finish(start int64) {
+	s := r.store
+	r.resetRings(start)
+	s.floor = r.base
+	s.revision, s.logged = start, start
+	s.stats.logRecords.Store(r.records)
+	s.stats.logBytes.Store(r.bytes)
+	for _, ring := range s.rings {
+		clear(ring.touched)
+	}
+	s.published.Store(s.state.freeze(start, s.log.last))
+	s.batch.high = start
+	if r.bytes >= r.config.SnapshotBytes || r.records >= r.config.SnapshotRecords {
+		s.compact <- struct{}{}
+	}
+}
+
+// loadNewest loads the newest snapshot that is whole and whose log is there.
+// It returns nil if there is none and the log reaches back to the beginning.
+func (r *recovery) loadNewest(ctx context.Context, first, last uint64) (*generation, error) {
+	newest, err := r.config.Snapshots.Last(ctx)
+	if errors.Is(err, bus.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read last record of log snapshots: %w", err)
+	}
+	var problems []error
+	// The usual case needs no scan: the last record is the newest manifest.
+	g, err := r.try(ctx, newest, first, last)
+	if err == nil {
+		return g, nil
+	}
+	if fatal(ctx, err) {
+		return nil, err
+	}
+	if !errors.Is(err, errNoManifest) {
+		problems = append(problems, err)
+	}
+	manifests, damage, err := r.manifests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	problems = append(problems, damage...)
+	for i := len(manifests) - 1; i >= 0; i-- {
+		if manifests[i].Sequence == newest.Sequence {
+			continue
+		}
+		g, err := r.try(ctx, manifests[i], first, last)
+		if err == nil {
+			r.warn(problems)
+			return g, nil
+		}
+		if fatal(ctx, err) {
+			return nil, err
+		}
+		problems = append(problems, err)
+	}
+	if len(problems) > 0 && first != 1 {
+		return nil, errors.Join(problems...)
+	}
+	r.warn(problems)
+	r.reset()
+	return nil, nil
+}
+
+func (r *recovery) warn(problems []error) {
+	if len(problems) > 0 {
+		r.config.Logger.Warn("newest snapshot not usable, recovered from what is older", "err", errors.Join(problems...))
+	}
+}
+
+// fatal says that an older snapshot would be no better.
+func fatal(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, ErrTooNew) || errors.Is(err, ErrWrongKey) || errors.Is(err, bus.ErrUnavailable)
+}
+
+// manifests returns the records of all manifests in order, and which records
+// are damaged.
+func (r *recovery) manifests(ctx context.Context) (manifests []bus.Record, damage []error, err error) {
+	first, _, err := r.config.Snapshots.Bounds(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read bounds of log snapshots: %w", err)
+	}
+	for record, err := range r.config.Snapshots.Read(ctx, first) {
+		if err != nil {
+			return nil, nil, fmt.Errorf("read log snapshots: %w", err)
+		}
+		h, err := readHeader(record.Data)
+		switch {
+		case errors.Is(err, ErrTooNew):
+			return nil, nil, fmt.Errorf("log snapshots: record %d: %w", record.Sequence, err)
+		case err != nil:
+			damage = append(damage, fmt.Errorf("log snapshots: record %d: %w", record.Sequence, err))
+		case h.kind == kindManifest:
+			manifests = append(manifests, record)
+		}
+	}
+	return manifests, damage, nil
+}
+
+// try loads the snapshot with that manifest.
+func (r *recovery) try(ctx context.Context, manifest bus.Record, first, last uint64) (*generation, error) {
+	g, err := r.config.Key.openManifest(manifest)
+	if err != nil {
+		return nil, fmt.Errorf("log snapshots: record %d: %w", manifest.Sequence, err)
+	}
+	if last < g.Sequence {
+		return nil, fmt.Errorf("log WAL: records %d to %d are missing, the snapshot of revision %d contains them", last+1, g.Sequence, g.Revision)
+	}
+	if first > g.Sequence+1 {
+		return nil, fmt.Errorf("log WAL: records %d to %d are missing after the snapshot of revision %d", g.Sequence+1, first-1, g.Revision)
+	}
+	r.reset()
+	r.base, r.last, r.high = g.Revision, g.Revision, g.High
+	r.store.term, r.store.log.last = g.Term, g.Sequence
+	r.store.floor, r.store.start = g.Revision, g.Revision
+	p := pipeline{key: r.config.Key, name: "snapshots", next: g.First, last: manifest.Sequence - 1, generation: g}
+	objects := 0
+	if len(g.Sums) > 0 {
+		err = p.run(ctx, r.config.Snapshots.Read(ctx, g.First), func(d *decoded) error {
+			return r.restore(d, &objects)
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	if p.next <= p.last || objects != g.Objects {
+		return nil, fmt.Errorf("log snapshots: %w: %d objects up to record %d, the manifest in record %d says %d",
+			ErrDamaged, objects, p.next-1, manifest.Sequence, g.Objects)
+	}
+	return g, nil
+}
+
+// restore puts a chunk's objects into the state.
+func (r *recovery) restore(d *decoded, objects *int) error {
+	s := r.store
+	for i := range d.items {
+		it := &d.items[i]
+		switch it.kind {
+		case itemNewest:
+			s.ring(it.key.GroupResource()).setNewest(it.key.Namespace, it.revision)
+		case itemObject:
+			if !s.state.load(newEntry(it.key, it.object, it.revision, it.size, nil)) {
+				return fmt.Errorf("%w: %s is in it twice", ErrDamaged, it.key)
+			}
+			*objects++
+		default:
+			return fmt.Errorf("%w: a deletion in a snapshot", ErrDamaged)
+		}
+	}
+	return nil
+}
