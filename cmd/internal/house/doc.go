@@ -1,0 +1,3 @@
+// Package house holds the rules of the repository itself, as tests: who may
+// import whom. It has no other content.
+package house

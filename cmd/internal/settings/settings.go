@@ -1,0 +1,221 @@
+// Package settings reads weft.toml: every setting of every part of Weft, each
+// with a default that works. It must not act on them.
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Settings is the content of weft.toml. docs/settings.md is written from the
+// "doc" tags; a path that is not absolute is taken from the data folder.
+type Settings struct {
+	Data     string  `toml:"data" doc:"Folder for everything that Weft keeps. The environment variable WEFT_DATA and --data come first." default:"~/.weft"`
+	LogLevel string  `toml:"log_level" doc:"What the processes log: debug, info, warn or error." default:"info"`
+	API      API     `toml:"api"`
+	NATS     NATS    `toml:"nats"`
+	Core     Core    `toml:"core"`
+	Plugins  Plugins `toml:"plugins"`
+	Node     Node    `toml:"node"`
+	Source   string  `toml:"-"` // the file that was read; empty if none
+}
+
+// API settings.
+type API struct {
+	Listen string   `toml:"listen" doc:"Address of the Kubernetes API. If the default port is taken, a free one is used." default:"127.0.0.1:6443"`
+	Names  []string `toml:"names" doc:"Further host names and addresses for the server's certificate." default:"[]"`
+}
+
+// NATS settings.
+type NATS struct {
+	Listen       string   `toml:"listen" doc:"Address of the embedded NATS server. If the default port is taken, a free one is used." default:"127.0.0.1:4222"`
+	URLs         []string `toml:"urls" doc:"Addresses of an outside NATS server; no server is embedded then." default:"[]"`
+	Credentials  string   `toml:"credentials" doc:"Credentials file for an outside server." default:""`
+	AssumeSynced bool     `toml:"assume_synced" doc:"Trust that an outside server syncs each write (jetstream sync_interval always), which Weft cannot read there." default:"false"`
+}
+
+// Core settings.
+type Core struct {
+	BlobLimit string `toml:"blob_limit" doc:"Largest module that weft push takes." default:"256Mi"`
+}
+
+// Plugins settings.
+type Plugins struct {
+	Folder        string        `toml:"folder" doc:"Folder that is watched for plugin binaries." default:"plugins"`
+	Builtin       []string      `toml:"builtin" doc:"Built-in kinds to serve." default:"[\"deployment\", \"job\", \"replicaset\"]"`
+	DecideTimeout time.Duration `toml:"decide_timeout" doc:"How long a controller may think about one object before its process is restarted." default:"10s"`
+	Run           []Plugin      `toml:"run" doc:"Plugins to run, each a table [[plugins.run]]."`
+}
+
+// Plugin is one plugin to run.
+type Plugin struct {
+	Name    string   `toml:"name" doc:"Name, unique." default:""`
+	Command string   `toml:"command" doc:"The program." default:""`
+	Args    []string `toml:"args" doc:"Its arguments." default:"[]"`
+	Env     []string `toml:"env" doc:"Environment variables, as NAME=value." default:"[]"`
+	Kinds   []string `toml:"kinds" doc:"Kinds to take from it, even if another plugin serves them: resource.group, such as jobs.batch." default:"[]"`
+}
+
+// Node settings.
+type Node struct {
+	Name          string            `toml:"name" doc:"The node's name." default:"the host's name"`
+	Labels        map[string]string `toml:"labels" doc:"Labels of the node." default:"{}"`
+	Taints        []string          `toml:"taints" doc:"Taints at registration, as key=value:Effect." default:"[]"`
+	CPU           string            `toml:"cpu" doc:"CPU that pods may request." default:"the machine's"`
+	Memory        string            `toml:"memory" doc:"Memory that pods may request." default:"the machine's"`
+	Pods          int               `toml:"pods" doc:"Most pods." default:"11000"`
+	ModulePath    []string          `toml:"module_path" doc:"Folders in which image = \"file:name.wasm\" is looked for, in order." default:"[\"modules\"]"`
+	AbsoluteFiles bool              `toml:"absolute_files" doc:"Whether image = \"file:///...\" may name any file of this machine." default:"true"`
+}
+
+// Default returns the settings of an empty file, for a data folder.
+func Default(data string) *Settings {
+	host, err := os.Hostname()
+	if err != nil || len(validation.IsDNS1123Subdomain(strings.ToLower(host))) > 0 {
+		host = "node"
+	}
+	return &Settings{
+		Data: data, LogLevel: "info",
+		API:  API{Listen: DefaultAPI},
+		NATS: NATS{Listen: DefaultNATS},
+		Core: Core{BlobLimit: "256Mi"},
+		Plugins: Plugins{
+			Folder: "plugins", Builtin: []string{"deployment", "job", "replicaset"}, DecideTimeout: 10 * time.Second,
+		},
+		Node: Node{
+			Name: strings.ToLower(host), CPU: fmt.Sprint(runtime.NumCPU()), Memory: machineMemory(), Pods: 11000,
+			ModulePath: []string{"modules"}, AbsoluteFiles: true,
+		},
+	}
+}
+
+// The addresses that are replaced by free ones when they are taken.
+const (
+	DefaultAPI  = "127.0.0.1:6443"
+	DefaultNATS = "127.0.0.1:4222"
+)
+
+// DataFolder returns the data folder: flag if set, else WEFT_DATA, else
+// ~/.weft.
+func DataFolder(flag string) (string, error) {
+	data := flag
+	if data == "" {
+		data = os.Getenv("WEFT_DATA")
+	}
+	if data == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("find the data folder: %w; set WEFT_DATA", err)
+		}
+		data = filepath.Join(home, ".weft")
+	}
+	return filepath.Abs(data)
+}
+
+// Load reads the settings in file, or, if it is empty, in weft.toml within the
+// data folder if there is one. Unknown keys are errors.
+func Load(file, data string) (*Settings, error) {
+	explicit := file != ""
+	if !explicit {
+		file = filepath.Join(data, "weft.toml")
+	}
+	s := Default(data)
+	content, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) && !explicit {
+		s.resolve()
+		return s, s.Validate()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read settings: %w", err)
+	}
+	meta, err := toml.Decode(string(content), s)
+	if err != nil {
+		return nil, fmt.Errorf("settings %s: %w", file, err)
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		return nil, fmt.Errorf("settings %s: unknown keys: %s", file, join(unknown))
+	}
+	s.Source = file
+	if data != "" {
+		s.Data = data
+	}
+	s.resolve()
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("settings %s: %w", file, err)
+	}
+	return s, nil
+}
+
+func join(keys []toml.Key) string {
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.String()
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// resolve makes paths absolute.
+func (s *Settings) resolve() {
+	absolute := func(path *string) {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(s.Data, *path)
+		}
+	}
+	absolute(&s.Plugins.Folder)
+	absolute(&s.NATS.Credentials)
+	for i := range s.Node.ModulePath {
+		absolute(&s.Node.ModulePath[i])
+	}
+}
+
+// Validate says everything that is wrong.
+func (s *Settings) Validate() error {
+	var errs []error
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
+		bad("log_level", "%q is not one of debug, info, warn, error", s.LogLevel)
+	}
+	for key, address := range map[string]string{"api.listen": s.API.Listen, "nats.listen": s.NATS.Listen} {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			bad(key, "%v", err)
+		}
+	}
+	for key, text := range map[string]string{"core.blob_limit": s.Core.BlobLimit, "node.cpu": s.Node.CPU, "node.memory": s.Node.Memory} {
+		if q, err := resource.ParseQuantity(text); err != nil || q.Sign() <= 0 {
+			bad(key, "%q is no positive quantity, such as 256Mi", text)
+		}
+	}
+	if problems := validation.IsDNS1123Subdomain(s.Node.Name); len(problems) > 0 {
+		bad("node.name", "%q: %s", s.Node.Name, problems[0])
+	}
+	if s.Node.Pods <= 0 {
+		bad("node.pods", "%d must be positive", s.Node.Pods)
+	}
+	if s.Plugins.DecideTimeout <= 0 {
+		bad("plugins.decide_timeout", "%s must be positive", s.Plugins.DecideTimeout)
+	}
+	if _, err := ParseTaints(s.Node.Taints); err != nil {
+		bad("node.taints", "%v", err)
+	}
+	for i, p := range s.Plugins.Run {
+		if p.Name == "" || p.Command == "" {
+			bad(fmt.Sprintf("plugins.run[%d]", i), "name and command are required")
+		}
+	}
+	return errors.Join(errs...)
+}
