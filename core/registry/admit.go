@@ -71,10 +71,13 @@ func admitNamespace(v view, e *entry, key core.Key) error {
 	return err
 }
 
-// admit asks the configured functions.
-func (r *Registry) admit(ctx context.Context, v view, a Attributes, o *request) error {
+// admit asks the configured functions, and returns the object as they left it.
+func (r *Registry) admit(ctx context.Context, v view, a Attributes, o *request) (core.Object, error) {
 	if len(r.admission) == 0 {
-		return nil
+		return a.Object, nil
+	}
+	if a.Object != nil && a.Old != nil {
+		a.Object = core.Copy(a.Object) // it may share parts with the old one
 	}
 	a.Latest, a.DryRun, a.Subresource = v.Latest, o.DryRun, o.Subresource
 	a.Warn = o.Warn
@@ -83,8 +86,8 @@ func (r *Registry) admit(ctx context.Context, v view, a Attributes, o *request) 
 	}
 	for _, f := range r.admission {
 		if err := f(ctx, &a); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return a.Object, nil
 }

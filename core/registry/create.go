@@ -104,7 +104,8 @@ func (r *Registry) planCreate(ctx context.Context, v view, e *entry, object core
 	if o.FieldManager != "" && !o.applied {
 		object = r.track(ctx, e, nil, object, o)
 	}
-	if err := r.admit(ctx, v, Attributes{Operation: OperationCreate, Kind: e.kind, Key: key, Object: object}, o); err != nil {
+	object, err := r.admit(ctx, v, Attributes{Operation: OperationCreate, Kind: e.kind, Key: key, Object: object}, o)
+	if err != nil {
 		return plan{}, err
 	}
 	if e.Validate != nil {

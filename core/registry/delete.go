@@ -53,7 +53,7 @@ func (r *Registry) planDelete(ctx context.Context, v view, e *entry, key core.Ke
 		return plan{}, apierrors.NewForbidden(e.resource, key.Name, fmt.Errorf("this namespace may not be deleted"))
 	}
 	a := Attributes{Operation: OperationDelete, Kind: e.kind, Key: key, Old: old}
-	if err := r.admit(ctx, v, a, &request{WriteOptions: core.WriteOptions{DryRun: o.DryRun}}); err != nil {
+	if _, err := r.admit(ctx, v, a, &request{WriteOptions: core.WriteOptions{DryRun: o.DryRun}}); err != nil {
 		return plan{}, err
 	}
 	return e.deletion(key, old, o), nil

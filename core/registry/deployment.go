@@ -59,7 +59,7 @@ func deploymentStrategy() *Strategy {
 		validateStatus: validateDeploymentStatus,
 		// Annotations count: the newest ReplicaSet carries them too.
 		specChanged: func(d, old *appsv1.Deployment) bool {
-			return !equality.Semantic.DeepEqual(&d.Spec, &old.Spec) || !equality.Semantic.DeepEqual(d.Annotations, old.Annotations)
+			return !sameEncoding(&d.Spec, &old.Spec) || !equality.Semantic.DeepEqual(d.Annotations, old.Annotations)
 		},
 		scale: &Scaling{
 			Replicas: func(o core.Object) (spec, status int32, selector string) {

@@ -9,7 +9,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 
@@ -54,7 +53,7 @@ func jobStrategy() *Strategy {
 		},
 		copyStatus:     func(dst, src *batchv1.Job) { dst.Status = src.Status },
 		validateStatus: validateJobStatus,
-		specChanged:    func(j, old *batchv1.Job) bool { return !equality.Semantic.DeepEqual(&j.Spec, &old.Spec) },
+		specChanged:    func(j, old *batchv1.Job) bool { return !sameEncoding(&j.Spec, &old.Spec) },
 	}.strategy()
 }
 

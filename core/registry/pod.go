@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -31,7 +30,7 @@ func podStrategy() *Strategy {
 		warnings:       podWarnings,
 		copyStatus:     copyPodStatus,
 		validateStatus: validatePodStatus,
-		specChanged:    func(p, old *corev1.Pod) bool { return !equality.Semantic.DeepEqual(&p.Spec, &old.Spec) },
+		specChanged:    func(p, old *corev1.Pod) bool { return !sameEncoding(&p.Spec, &old.Spec) },
 		subresources:   map[string]SubresourceFunc{"binding": bindPod},
 		grace:          podGrace,
 	}.strategy()

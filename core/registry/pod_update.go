@@ -25,7 +25,7 @@ const changeable = "`spec.containers[*].image`," +
 func validatePodUpdate(p, old *corev1.Pod) field.ErrorList {
 	errs := validateMetaUpdate(&p.ObjectMeta, &old.ObjectMeta)
 	errs = append(errs, validatePodAlways(p)...)
-	if equality.Semantic.DeepEqual(&p.Spec, &old.Spec) {
+	if sameEncoding(&p.Spec, &old.Spec) {
 		return errs
 	}
 	for _, list := range [...]struct {

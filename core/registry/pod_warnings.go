@@ -96,7 +96,7 @@ func podSpecWarnings(s *corev1.PodSpec, path *field.Path) []string {
 }
 
 func podWarnings(p, old *corev1.Pod) []string {
-	if old != nil && equality.Semantic.DeepEqual(&p.Spec, &old.Spec) {
+	if old != nil && sameEncoding(&p.Spec, &old.Spec) {
 		return nil
 	}
 	return podSpecWarnings(&p.Spec, specPath)

@@ -131,3 +131,14 @@ func (r *Registry) KindNamed(kind schema.GroupKind) (*core.Kind, bool) {
 
 // Generation implements core.Kinds.
 func (r *Registry) Generation() int64 { return r.kinds.Load().generation }
+
+// Durability returns how the objects of a resource survive, for a store's
+// configuration: as the strategies say, and durable for all other kinds, which
+// are custom. It is a pure function.
+func Durability(strategies []*Strategy) func(core.GroupResource) core.Durability {
+	known := make(map[core.GroupResource]core.Durability, len(strategies))
+	for _, s := range strategies {
+		known[s.Kind.GroupResource()] = s.Kind.Durability
+	}
+	return func(resource core.GroupResource) core.Durability { return known[resource] }
+}

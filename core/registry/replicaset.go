@@ -6,7 +6,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -57,7 +56,7 @@ func replicaSetStrategy() *Strategy {
 		},
 		copyStatus:     func(dst, src *appsv1.ReplicaSet) { dst.Status = src.Status },
 		validateStatus: validateReplicaSetStatus,
-		specChanged:    func(r, old *appsv1.ReplicaSet) bool { return !equality.Semantic.DeepEqual(&r.Spec, &old.Spec) },
+		specChanged:    func(r, old *appsv1.ReplicaSet) bool { return !sameEncoding(&r.Spec, &old.Spec) },
 		scale: &Scaling{
 			Replicas: func(o core.Object) (spec, status int32, selector string) {
 				r := o.(*appsv1.ReplicaSet)

@@ -2,7 +2,6 @@ package registry
 
 import (
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -62,7 +61,7 @@ func validateLasting(t *corev1.PodTemplateSpec) field.ErrorList {
 // templateWarnings names the template's fields that have no effect; those of
 // an update that leaves the template alone were named before.
 func templateWarnings(t, old *corev1.PodTemplateSpec) []string {
-	if old != nil && equality.Semantic.DeepEqual(&t.Spec, &old.Spec) {
+	if old != nil && sameEncoding(&t.Spec, &old.Spec) {
 		return nil
 	}
 	return podSpecWarnings(&t.Spec, templatePath.Child("spec"))

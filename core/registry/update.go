@@ -219,9 +219,11 @@ func (r *Registry) planObject(ctx context.Context, v view, e *entry, key core.Ke
 			return p, nil
 		}
 	}
-	if err := r.admit(ctx, v, Attributes{Operation: OperationUpdate, Kind: e.kind, Key: key, Object: object, Old: old}, o); err != nil {
+	object, err := r.admit(ctx, v, Attributes{Operation: OperationUpdate, Kind: e.kind, Key: key, Object: object, Old: old}, o)
+	if err != nil {
 		return plan{}, err
 	}
+	p.object = object
 	if errs := e.validateChange(object, old, status); len(errs) > 0 {
 		return plan{}, apierrors.NewInvalid(e.gvk().GroupKind(), key.Name, errs)
 	}
@@ -240,7 +242,8 @@ func (r *Registry) finish(ctx context.Context, v view, e *entry, p plan, o *requ
 		return p, nil
 	}
 	a := Attributes{Operation: OperationUpdate, Kind: e.kind, Key: p.key, Object: p.object, Old: p.old}
-	if err := r.admit(ctx, v, a, o); err != nil {
+	var err error
+	if p.object, err = r.admit(ctx, v, a, o); err != nil {
 		return plan{}, err
 	}
 	p.removed = finished(e, p.object)
