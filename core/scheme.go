@@ -24,6 +24,10 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 )
 
+// MemoryKind is the kind of the objects of Memories; their Go type is
+// *corev1.Secret.
+var MemoryKind = schema.GroupVersionKind{Group: Memories.Group, Version: "v1", Kind: "Memory"}
+
 // Scheme returns the Go types of all kinds known at build time. It is shared
 // and must not be changed.
 var Scheme = sync.OnceValue(func() *runtime.Scheme {
@@ -35,6 +39,9 @@ var Scheme = sync.OnceValue(func() *runtime.Scheme {
 	} {
 		utilruntime.Must(add(s))
 	}
+	// A Memory has a Secret's shape, and a name of its own by which the log
+	// finds its type again.
+	s.AddKnownTypeWithName(MemoryKind, &corev1.Secret{})
 	metav1.AddToGroupVersion(s, schema.GroupVersion{Version: "v1"})
 	utilruntime.Must(metav1.AddMetaToScheme(s))
 	return s
