@@ -1,0 +1,137 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/bus/memory"
+	"github.com/weftrun/weft/core"
+	"github.com/weftrun/weft/core/registry/registrytest"
+	"github.com/weftrun/weft/core/store"
+)
+
+// onStore runs f with a registry over the real store, whose log is in hub.
+func onStore(t *testing.T, hub *memory.Hub, f func(*Registry)) {
+	t.Helper()
+	connection := hub.Connect(bus.Identity{Role: bus.RoleCore, Name: "a"})
+	defer func() {
+		if err := connection.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	log := func(name string) bus.Log {
+		l, err := connection.OpenLog(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	key, err := store.NewKey(make([]byte, store.KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	strategies := builtinAndDefinitions()
+	s, err := store.Open(t.Context(), store.Config{
+		Log: log("WAL"), Snapshots: log("SNAPSHOT"), Key: key, Durability: Durability(strategies), Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(Config{Store: s, Strategies: strategies})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	var storeErr, registryErr error
+	running.Go(func() { storeErr = s.Run(ctx) })
+	stopped := make(chan struct{})
+	inner, stop := context.WithCancel(ctx)
+	running.Go(func() { defer close(stopped); registryErr = r.Run(inner) })
+	f(r)
+	stop()
+	<-stopped
+	cancel()
+	running.Wait()
+	if storeErr != nil || registryErr != nil {
+		t.Errorf("store: %v, registry: %v", storeErr, registryErr)
+	}
+}
+
+// TestRealStore: what is written is there after a restart, custom kinds
+// included, and concurrent writers lose nothing.
+func TestRealStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := memory.New()
+		onStore(t, hub, func(r *Registry) {
+			mustCreate(t, r, registrytest.Namespace("default"), core.WriteOptions{})
+			mustCreate(t, r, configMap("a", map[string]string{"k": ""}), core.WriteOptions{FieldManager: "kubectl"})
+			mustCreate(t, r, definition(t, siteDefinition), core.WriteOptions{})
+			synctest.Wait()
+			mustCreate(t, r, site(t, "spec: {host: a}"), core.WriteOptions{})
+			var writers sync.WaitGroup
+			for range 8 {
+				writers.Go(func() {
+					for range 10 {
+						_, err := r.Mutate(t.Context(), configKey("a"), func(o core.Object) error {
+							o.(*corev1.ConfigMap).Data["k"] += "x"
+							return nil
+						}, core.WriteOptions{})
+						if err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			writers.Wait()
+			for i := range 20 {
+				mustCreate(t, r, configMap(fmt.Sprintf("c%d", i), nil), core.WriteOptions{})
+			}
+			object := configMap("held", nil)
+			object.Finalizers = []string{"example.com/hold"}
+			mustCreate(t, r, object, core.WriteOptions{})
+			if _, live, err := r.Delete(t.Context(), configKey("held"), core.DeleteOptions{}); err != nil || !live {
+				t.Errorf("live %v: %v", live, err)
+			}
+		})
+		onStore(t, hub, func(r *Registry) {
+			got, ok := r.Snapshot().Get(configKey("a"))
+			if !ok || len(got.(*corev1.ConfigMap).Data["k"]) != 80 || len(got.GetManagedFields()) == 0 {
+				t.Errorf("after a restart: %v", got)
+			}
+			if n := r.Snapshot().Count(core.ConfigMaps); n != 22 {
+				t.Errorf("%d config maps, want 22", n)
+			}
+			host, err := r.Mutate(t.Context(), siteKey, func(o core.Object) error {
+				return unstructured.SetNestedField(content(o), "b", "spec", "host")
+			}, core.WriteOptions{})
+			if err != nil || host.GetGeneration() != 2 {
+				t.Errorf("a custom object after a restart: %v %v", host, err)
+			}
+			_, err = r.Mutate(t.Context(), configKey("held"), func(o core.Object) error { o.SetFinalizers(nil); return nil }, core.WriteOptions{})
+			if err != nil {
+				t.Error(err)
+			}
+			if _, ok := r.Snapshot().Get(configKey("held")); ok {
+				t.Error("an object has outlived its last finalizer")
+			}
+			again, _ := r.Snapshot().Get(configKey("a"))
+			same, err := r.Update(t.Context(), configKey("a"), core.Copy(again), core.WriteOptions{FieldManager: "kubectl"})
+			if err != nil || same.GetResourceVersion() != again.GetResourceVersion() {
+				t.Errorf("an update that says nothing was written: %v", err)
+			}
+			if stamp := again.GetCreationTimestamp(); stamp == (metav1.Time{}) || stamp.Nanosecond() != 0 {
+				t.Errorf("created at %v", stamp)
+			}
+		})
+	})
+}
