@@ -103,6 +103,9 @@ func APIPattern(role Role, method string) string {
 	return prefix + "api." + string(role) + ".*." + Escape(method)
 }
 
+// NodePattern matches all requests that cores send to a node.
+func NodePattern(node string) string { return prefix + "node." + Escape(node) + ".>" }
+
 // DesiredPattern matches all that is desired of node; AllNodes matches what is
 // desired of every node.
 func DesiredPattern(node string) string {

@@ -177,6 +177,9 @@ func (s *Server) Connect(ctx context.Context, who bus.Identity) (*nats.Conn, err
 		Synced: !s.config.Unsynced, Logger: s.config.Logger})
 }
 
+// InProcessConn makes the server usable with nats.InProcessServer.
+func (s *Server) InProcessConn() (net.Conn, error) { return s.server.InProcessConn() }
+
 // Shutdown stops the server and waits for it. Connections should be closed
 // before.
 func (s *Server) Shutdown() {

@@ -7,6 +7,7 @@ import (
 	"github.com/weftrun/weft/bus"
 	"github.com/weftrun/weft/bus/bustest"
 	"github.com/weftrun/weft/bus/embedded"
+	"github.com/weftrun/weft/bus/nats"
 )
 
 func start(t testing.TB, c embedded.Config) *embedded.Server {
@@ -15,7 +16,7 @@ func start(t testing.TB, c embedded.Config) *embedded.Server {
 		c.Dir = t.TempDir()
 	}
 	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
+		c.Logger = quiet()
 	}
 	s, err := embedded.Start(t.Context(), c)
 	if err != nil {
@@ -25,15 +26,21 @@ func start(t testing.TB, c embedded.Config) *embedded.Server {
 	return s
 }
 
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func connect(t testing.TB, s *embedded.Server, who bus.Identity) *nats.Conn {
+	t.Helper()
+	b, err := s.Connect(t.Context(), who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	return b
+}
+
 func TestContract(t *testing.T) {
 	bustest.Run(t, func(t *testing.T) func(bus.Identity) bus.Bus {
 		s := start(t, embedded.Config{NoListen: true})
-		return func(who bus.Identity) bus.Bus {
-			b, err := s.Connect(t.Context(), who)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return b
-		}
+		return func(who bus.Identity) bus.Bus { return connect(t, s, who) }
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"sync"
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
@@ -39,53 +41,69 @@ func (c *carrier) Flush(ctx context.Context) error {
 }
 
 func (c *carrier) Subscribe(pattern, queue string, limits wire.Limits) (wire.Feed, error) {
-	subscribe := func() (*natsgo.Subscription, error) {
-		if queue == "" {
-			return c.nc.SubscribeSync(pattern)
-		}
-		return c.nc.QueueSubscribeSync(pattern, queue)
-	}
-	s, err := subscribe()
+	// A synchronous subscription of nats.go would end when nobody serves a
+	// request, and holds a queue of full size from the start.
+	f := &feed{messages: make(chan *natsgo.Msg, 64), closed: make(chan struct{})} // few, to wake the reader less often
+	f.close = sync.OnceFunc(func() { close(f.closed) })
+	s, err := c.nc.QueueSubscribe(pattern, queue, f.put)
 	if err != nil {
 		return nil, translate(err)
 	}
+	f.s = s
 	if err := s.SetPendingLimits(limits.Messages, limits.Bytes); err != nil {
-		_ = s.Unsubscribe() // the first error counts
+		_ = f.Close() // the first error counts
 		return nil, translate(err)
 	}
-	return &feed{s: s}, nil
+	return f, nil
 }
 
-type feed struct{ s *natsgo.Subscription }
+type feed struct {
+	s        *natsgo.Subscription
+	messages chan *natsgo.Msg
+	closed   chan struct{}
+	close    func()
+}
 
-func (f *feed) Next(ctx context.Context) (wire.Frame, error) {
-	for {
-		m, err := f.s.NextMsgWithContext(ctx)
-		if errors.Is(err, natsgo.ErrSlowConsumer) {
-			continue // reported by the connection; later messages still come
-		}
-		if err != nil {
-			return wire.Frame{}, err
-		}
-		frame := wire.Frame{Subject: m.Subject, Reply: m.Reply, Data: m.Data}
-		if len(m.Header) == 0 {
-			return frame, nil
-		}
-		if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
-			frame.NoResponders = true
-			return frame, nil
-		}
-		frame.Header = make(bus.Header, len(m.Header))
-		for k, v := range m.Header {
-			if len(v) > 0 {
-				frame.Header[k] = v[0]
-			}
-		}
-		return frame, nil
+func (f *feed) put(m *natsgo.Msg) {
+	select {
+	case f.messages <- m:
+	case <-f.closed:
 	}
 }
 
-func (f *feed) Close() error { return f.s.Unsubscribe() }
+func (f *feed) Next(ctx context.Context) (wire.Frame, error) {
+	select {
+	case m := <-f.messages:
+		return frame(m), nil
+	case <-f.closed:
+		return wire.Frame{}, io.ErrClosedPipe
+	case <-ctx.Done():
+		return wire.Frame{}, context.Cause(ctx)
+	}
+}
+
+func frame(m *natsgo.Msg) wire.Frame {
+	f := wire.Frame{Subject: m.Subject, Reply: m.Reply, Data: m.Data}
+	if len(m.Header) == 0 {
+		return f
+	}
+	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
+		f.NoResponders = true
+		return f
+	}
+	f.Header = make(bus.Header, len(m.Header))
+	for k, v := range m.Header {
+		if len(v) > 0 {
+			f.Header[k] = v[0]
+		}
+	}
+	return f
+}
+
+func (f *feed) Close() error {
+	f.close()
+	return f.s.Unsubscribe()
+}
 
 // JetStream's codes of a refused expectation.
 const (

@@ -137,15 +137,11 @@ func (l *lease) Resign(ctx context.Context) error {
 	if err == nil {
 		err = stream.DeleteMsg(ctx, l.sequence)
 	}
-	var api *jetstream.APIError
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, jetstream.ErrMsgNotFound), errors.As(err, &api) && api.ErrorCode == deleteFailed:
+	case errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful): // it is not there any more
 		return fmt.Errorf("resign lease %s: %s lost it: %w", l.name, l.holder, bus.ErrConflict)
 	}
 	return fmt.Errorf("resign lease %s: %w", l.name, translate(err))
 }
-
-// deleteFailed is JetStream's code for a message that is not there to delete.
-const deleteFailed jetstream.ErrorCode = 10057

@@ -169,7 +169,8 @@ func (c *Conn) options(closed func()) natsgo.Options {
 	o.ReconnectWait = 200 * time.Millisecond
 	o.ReconnectJitter = 800 * time.Millisecond
 	o.ReconnectJitterTLS = 2 * time.Second
-	o.ReconnectBufSize = -1 // what is old when the connection is mended must not be sent
+	o.ReconnectBufSize = -1         // what is old when the connection is mended must not be sent
+	o.SubChanLen = 2 * batchRecords // what synchronous subscriptions allocate at once
 	o.PingInterval = 10 * time.Second
 	o.MaxPingsOut = 2
 	o.Timeout = 5 * time.Second

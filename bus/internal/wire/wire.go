@@ -178,7 +178,7 @@ func (c *Conn) Close() {
 	}
 	c.mu.Unlock()
 	for _, s := range streams {
-		_ = s.Close() // tells the peer; the connection ends anyway
+		s.fail(errClosed) // tells the peer that this is no regular end
 	}
 	c.Lost()
 	for _, s := range subs {
