@@ -14,13 +14,12 @@ import (
 const (
 	none    = "<none>"
 	unknown = "<unknown>"
-	unset   = "<unset>"
 )
 
 // Verbs of the kinds that cannot be deleted as a collection.
 var singleVerbs = []string{"create", "delete", "get", "list", "patch", "update", "watch"}
 
-// nameColumn is the first column of every table.
+// nameColumn is the first column of nearly every table.
 func nameColumn() metav1.TableColumnDefinition {
 	return metav1.TableColumnDefinition{
 		Name: "Name", Type: "string", Format: "name",

@@ -78,9 +78,15 @@ func Builtin() []*Strategy {
 		namespaceStrategy(),
 		nodeStrategy(),
 		configMapStrategy(),
+		secretStrategy(),
+		serviceAccountStrategy(),
+		eventStrategy(),
+		leaseStrategy(),
 		podStrategy(),
 		jobStrategy(),
 		replicaSetStrategy(),
 		deploymentStrategy(),
+		definitionStrategy(),
+		memoryStrategy(),
 	}
 }
