@@ -70,12 +70,15 @@ func (r *Registry) planWrite(ctx context.Context, t *transaction, e *entry, w *c
 	if w.Create != nil {
 		return r.planCreate(ctx, t, e, core.Copy(w.Create), q)
 	}
-	old, ok := t.Latest(w.Key)
+	before, ok := t.before(w.Key)
 	if !ok {
 		return plan{}, apierrors.NewNotFound(e.resource, w.Key.Name)
 	}
-	if err := fence(e, old, w.UID, w.Revision, w.Generation); err != nil {
+	if err := fence(e, before, w.UID, w.Revision, w.Generation); err != nil {
 		return plan{}, err
+	}
+	if p, ok := t.finished(w.Key); ok && !w.Delete {
+		return p, nil
 	}
 	if w.Delete {
 		return r.planDelete(ctx, t, e, w.Key, &core.DeleteOptions{})
@@ -141,6 +144,27 @@ func (t *transaction) Latest(key core.Key) (core.Object, bool) {
 		return t.plans[i].object, true
 	}
 	return t.below.Latest(key)
+}
+
+// before returns the object at key as it was before the transaction, or as the
+// transaction has made it: what fences are held against, for a transaction's
+// own writes are no reason to refuse it.
+func (t *transaction) before(key core.Key) (core.Object, bool) {
+	if i, ok := t.touched[key]; ok && t.plans[i].old != nil {
+		return t.plans[i].old, true
+	}
+	return t.Latest(key)
+}
+
+// finished returns the plan for an object that goes because the transaction
+// itself took its last finalizer. What is still said of it, such as a last
+// status, is no error and changes nothing.
+func (t *transaction) finished(key core.Key) (plan, bool) {
+	i, ok := t.touched[key]
+	if !ok || !t.plans[i].removed || t.plans[i].old == nil || t.plans[i].old.GetDeletionTimestamp() == nil {
+		return plan{}, false
+	}
+	return t.plans[i], true
 }
 
 func (t *transaction) add(p plan) {

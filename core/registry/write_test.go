@@ -412,6 +412,50 @@ func TestTransactAllOrNothing(t *testing.T) {
 	}
 }
 
+// TestTransactFinalizes: a controller lets an object go and reports its last
+// status in one decision.
+func TestTransactFinalizes(t *testing.T) {
+	r, _ := open(t)
+	object := configMap("a", nil)
+	object.Finalizers = []string{"example.com/hold"}
+	made := mustCreate(t, r, object, core.WriteOptions{})
+	if _, _, err := r.Delete(t.Context(), configKey("a"), core.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	release := func(o core.Object) error { o.SetFinalizers(nil); return nil }
+	_, err := r.Transact(t.Context(), []core.Write{
+		{Key: configKey("a"), UID: made.GetUID(), Mutate: release},
+		{Key: configKey("a"), UID: made.GetUID(), Mutate: setData("last")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := r.Snapshot().Get(configKey("a")); ok {
+		t.Error("it has stayed")
+	}
+}
+
+// TestTransactFences: fences are about the state before the transaction, so
+// that its first write to an object does not refuse its second.
+func TestTransactFences(t *testing.T) {
+	r, _ := open(t)
+	pod := benchPod("web")
+	pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "example.com/gate"}}
+	made := mustCreate(t, r, pod, core.WriteOptions{})
+	w := core.Write{Key: podKey("web"), UID: made.GetUID(), Revision: core.Revision(made), Generation: made.GetGeneration()}
+	first, second := w, w
+	first.Mutate = func(o core.Object) error { o.(*corev1.Pod).Spec.SchedulingGates = nil; return nil }
+	second.Subresource = "status"
+	second.Mutate = func(o core.Object) error { o.(*corev1.Pod).Status.Message = "open"; return nil }
+	got, err := r.Transact(t.Context(), []core.Write{first, second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := got[1].(*corev1.Pod); p.Generation != made.GetGeneration()+1 || p.Status.Message != "open" || len(p.Spec.SchedulingGates) != 0 {
+		t.Errorf("generation %d, status %q, gates %v", p.Generation, p.Status.Message, p.Spec.SchedulingGates)
+	}
+}
+
 func TestTransactNothing(t *testing.T) {
 	r, store := open(t)
 	mustCreate(t, r, configMap("a", nil), core.WriteOptions{})
