@@ -37,6 +37,7 @@ type fake struct {
 	log        []core.Change
 	patched    []core.Patch
 	options    core.WriteOptions
+	snapshot   *fakeSnapshot // of the newest revision, or nil
 }
 
 func newFake() *fake {
@@ -108,6 +109,9 @@ type fakeSnapshot struct {
 func (f *fake) Snapshot() core.Snapshot {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.snapshot != nil {
+		return f.snapshot
+	}
 	s := &fakeSnapshot{revision: f.revision, objects: map[core.Key]core.Object{}}
 	for k, o := range f.objects {
 		s.keys = append(s.keys, k)
@@ -119,6 +123,7 @@ func (f *fake) Snapshot() core.Snapshot {
 		}
 		return 1
 	})
+	f.snapshot = s
 	return s
 }
 
@@ -217,6 +222,7 @@ func (w *fakeWatch) Close()          {}
 
 func (f *fake) commit(key core.Key, object core.Object, deleted bool) core.Object {
 	f.revision++
+	f.snapshot = nil
 	object.SetResourceVersion(core.FormatRevision(f.revision))
 	c := core.Change{Key: key, Object: object, Deleted: deleted, Revision: f.revision}
 	if old, ok := f.objects[key]; ok {

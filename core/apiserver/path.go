@@ -73,10 +73,13 @@ func parsePath(r *http.Request) *request {
 	default:
 		return q
 	}
+	if slices.Contains(parts, "") {
+		return q
+	}
 	if len(parts) > 2 && parts[0] == "namespaces" && !namespaceSubresource(parts) {
 		q.namespace, parts = parts[1], parts[2:]
 	}
-	if len(parts) > 3 || slices.Contains(parts, "") {
+	if len(parts) > 3 {
 		return q
 	}
 	q.isResource = true
@@ -161,7 +164,8 @@ func (s *Server) resolve(q *request) error {
 			return errNoResource()
 		}
 		return apierrors.NewMethodNotSupported(q.groupResource(), q.verb)
-	case !slices.Contains(verbsOf(kind), q.verb), q.verb == "create" && q.name != "":
+	case !slices.Contains(verbsOf(kind), q.verb), q.verb == "create" && q.name != "",
+		(q.verb == "update" || q.verb == "patch") && q.name == "":
 		return apierrors.NewMethodNotSupported(q.groupResource(), q.verb)
 	}
 	return nil

@@ -51,8 +51,7 @@ func parseSelector(query url.Values, kind *core.Kind, version string) (selector,
 	known := knownFields(kind, version)
 	for _, r := range parsed.Requirements() {
 		if !known[r.Field] {
-			return s, apierrors.NewBadRequest(fmt.Sprintf("Unable to find %q that match label selector %q, field selector %q: field label not supported: %s",
-				kind.GroupVersionKind(version), query.Get("labelSelector"), text, r.Field))
+			return s, apierrors.NewBadRequest("field label not supported: " + r.Field)
 		}
 	}
 	s.name, _ = parsed.RequiresExactMatch("metadata.name")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -135,11 +136,34 @@ func (s *Server) plan(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.mayPlan(r, objects); err != nil {
+		return err
+	}
 	report, err := s.Plan.Plan(r.Context(), objects)
 	if err != nil {
 		return err
 	}
 	return answerJSON(w, r, http.StatusOK, report)
+}
+
+// mayPlan refuses objects that the user may not read: a plan shows them.
+func (s *Server) mayPlan(r *http.Request, objects []core.Object) error {
+	user, _ := core.UserFrom(r.Context())
+	for i, object := range objects {
+		gvk := object.GetObjectKind().GroupVersionKind()
+		kind, ok := s.Client.KindNamed(gvk.GroupKind())
+		if !ok || kind.Internal {
+			return apierrors.NewBadRequest(fmt.Sprintf("items[%d]: the kind %s is not served", i, gvk))
+		}
+		err := s.Authorize.Authorize(user, &authorizationv1.ResourceAttributes{
+			Verb: "get", Group: gvk.Group, Version: gvk.Version, Resource: kind.Resource,
+			Namespace: object.GetNamespace(), Name: object.GetName(),
+		}, nil)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // decodePlan reads a v1 List, strictly.
