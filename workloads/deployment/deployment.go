@@ -5,14 +5,19 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/workloads"
 )
+
+// atOnce is the wait before a decision that goes on where one stopped.
+const atOnce = time.Millisecond
 
 // Controller is the Deployment controller. It is stateless and safe for
 // concurrent use.
@@ -194,10 +199,23 @@ func (r *round) collect() {
 			r.decision.Update = append(r.decision.Update, s.rs)
 		}
 	}
+	r.tellRevision()
+}
+
+// tellRevision sets the Deployment's own revision. Annotations count for its
+// generation, on which the status of the same decision is fenced, so this is
+// done in a round of its own, when there is no status to write.
+func (r *round) tellRevision() {
 	if r.fresh == nil {
 		return
 	}
-	if revision := r.fresh.rs.Annotations[revisionAnnotation]; revision != "" && r.d.Annotations[revisionAnnotation] != revision {
-		r.decision.Annotations = map[string]string{revisionAnnotation: revision}
+	revision := r.fresh.rs.Annotations[revisionAnnotation]
+	if revision == "" || r.d.Annotations[revisionAnnotation] == revision {
+		return
 	}
+	if !apiequality.Semantic.DeepEqual(r.status, r.d.Status) {
+		r.decision.RequeueAfter = atOnce
+		return
+	}
+	r.decision.Annotations = map[string]string{revisionAnnotation: revision}
 }

@@ -192,9 +192,6 @@ func TestRollsOutTheFirstRevision(t *testing.T) {
 	if diff := cmp.Diff(want, rs.Annotations); diff != "" {
 		t.Errorf("annotations (-want +got):\n%s", diff)
 	}
-	if got := f.d().Annotations["deployment.kubernetes.io/revision"]; got != "1" {
-		t.Errorf("the deployment's revision is %q", got)
-	}
 	f.wantProgress("True", "NewReplicaSetCreated", `Created new replica set "`+rs.Name+`"`)
 	if e := f.Events[0]; e.Reason != "ScalingReplicaSet" || e.Message != "Scaled up replica set "+rs.Name+" from 0 to 3" {
 		t.Errorf("event %+v", e)
@@ -203,6 +200,9 @@ func TestRollsOutTheFirstRevision(t *testing.T) {
 		t.Errorf("available is %+v", c)
 	}
 	f.settle()
+	if got := f.d().Annotations["deployment.kubernetes.io/revision"]; got != "1" {
+		t.Errorf("the deployment's revision is %q", got)
+	}
 	f.wantProgress("True", "NewReplicaSetAvailable", `ReplicaSet "`+rs.Name+`" has successfully progressed.`)
 	if c := f.condition(appsv1.DeploymentAvailable); c.Status != "True" || c.Reason != "MinimumReplicasAvailable" {
 		t.Errorf("available is %+v", c)

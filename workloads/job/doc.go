@@ -20,9 +20,8 @@
 // batch/job-tracking, from the record in which it first asks for pods until
 // none of them is tracked any more: a Job that is deleted while it runs is
 // still asked about, takes the finalizers off its pods (off those, too, that
-// --cascade=orphan has already disowned, found by the Job's selector), and
-// lets itself go in the record that releases the last. A finished Job is not
-// held. Only who removes batch/job-tracking from a Job by hand must clean its
+// --cascade=orphan has already disowned, found by the Job's selector), and is
+// then let go. A finished Job is not held. Only who removes batch/job-tracking from a Job by hand must clean its
 // pods by hand.
 //
 // For the same reason pods are neither adopted nor released by label: a pod

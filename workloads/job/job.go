@@ -170,16 +170,26 @@ func (r *round) wind() {
 	}
 }
 
-// hold keeps the Job's own finalizer for as long as pods may be tracked.
+// hold keeps the Job's own finalizer for as long as pods may be tracked. A Job
+// that is being deleted is let go in a round that does nothing else: with its
+// finalizer it may vanish, and there must be no status left to write to it.
 func (r *round) hold() {
 	holds := slices.Contains(r.job.Finalizers, Finalizer)
-	ending := finished(r.job) || r.job.DeletionTimestamp != nil || r.ended
-	wanted := r.more || len(r.decision.Create) > 0 || holds && !ending || slices.ContainsFunc(r.views, func(v view) bool { return v.tracked })
+	deleting := r.job.DeletionTimestamp != nil
+	if deleting && len(r.decision.Update)+len(r.decision.Patches) > 0 {
+		r.more = true
+	}
+	ending := deleting || finished(r.job) || r.ended
+	wanted := r.more || len(r.decision.Create) > 0 || holds && !ending ||
+		slices.ContainsFunc(r.views, func(v view) bool { return v.tracked })
 	switch {
 	case wanted && !holds:
 		r.decision.Finalizers = []string{Finalizer}
 	case !wanted && holds:
 		r.decision.Finalizers = []string{}
+		if deleting {
+			r.decision.Status = nil
+		}
 	}
 	if r.more {
 		r.decision.RequeueAfter = atOnce

@@ -550,6 +550,7 @@ func TestDeletedJobLeavesNoPodStuck(t *testing.T) {
 			if d := f.decide(); len(d.Create) != 0 || d.Status.(*batchv1.Job).Status.Succeeded != 1 {
 				t.Errorf("decided %+v", d)
 			}
+			f.decide()
 			if f.job() != nil {
 				t.Error("the job is still there")
 			}
