@@ -49,6 +49,7 @@ import (
 const (
 	DefaultMaxModuleBytes = 256 << 20
 	DefaultMemoryBytes    = 512 << 20
+	DefaultIdleModules    = 64
 )
 
 // cacheVersion names the folder of compiled code. It changes with how we
@@ -65,6 +66,9 @@ type Config struct {
 	MaxModuleBytes int64
 	// MemoryBytes is the limit of instances that name none. Optional, 512 MiB.
 	MemoryBytes int64
+	// IdleModules is how many compiled modules are held that nothing runs of,
+	// the last used ones; others are loaded anew. Optional, 64.
+	IdleModules int
 	// Rewrite, if not nil, changes a module before it is compiled. It is
 	// called once a module, and its errors mean that the module is invalid.
 	Rewrite func([]byte) ([]byte, error)
@@ -80,10 +84,11 @@ type Engine struct {
 	world   *host.World
 	flusher logfile.Flusher
 	flight  singleflight.Group
-	guests  sync.WaitGroup
+	guests  sync.WaitGroup // instances and compilations
 
 	mu        sync.Mutex
 	modules   map[string]*compiled // by digest
+	uses      uint64               // counts the uses of modules
 	sandboxes map[string]*sandbox  // by ID
 	closed    bool
 }
@@ -104,6 +109,9 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	}
 	if c.MemoryBytes == 0 {
 		c.MemoryBytes = DefaultMemoryBytes
+	}
+	if c.IdleModules <= 0 {
+		c.IdleModules = DefaultIdleModules
 	}
 	e := &Engine{config: c, modules: map[string]*compiled{}, sandboxes: map[string]*sandbox{}}
 	rc := interruptible(wazero.NewRuntimeConfigCompiler().WithDebugInfoEnabled(false))
@@ -154,50 +162,6 @@ func (e *Engine) Close(ctx context.Context) error {
 	return err
 }
 
-// compiled is a prepared module.
-type compiled struct {
-	digest string
-	info   *module.Info
-	code   wazero.CompiledModule
-}
-
-func (c *compiled) Digest() string   { return c.digest }
-func (c *compiled) MinMemory() int64 { return c.info.MinMemory }
-
-// Prepare implements wasm.Runtime. A module is held until the Engine closes.
-func (e *Engine) Prepare(ctx context.Context, digest, path string) (wasm.Module, error) {
-	e.mu.Lock()
-	m, closed := e.modules[digest], e.closed
-	e.mu.Unlock()
-	if closed {
-		return nil, fmt.Errorf("prepare module: %w", wasm.ErrGone)
-	}
-	if m != nil {
-		return m, nil
-	}
-	// One compiles for all who ask; none who gives up ends it for the others.
-	detached := context.WithoutCancel(ctx)
-	result := e.flight.DoChan(digest, func() (any, error) {
-		m, err := e.load(detached, digest, path)
-		if err != nil {
-			return nil, err
-		}
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.modules[digest] = m
-		return m, nil
-	})
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case r := <-result:
-		if r.Err != nil {
-			return nil, fmt.Errorf("prepare %s: %w", filepath.Base(path), r.Err)
-		}
-		return r.Val.(*compiled), nil
-	}
-}
-
 // load reads, checks and compiles a module.
 func (e *Engine) load(ctx context.Context, digest, path string) (*compiled, error) {
 	binary, err := e.read(digest, path)
@@ -223,7 +187,7 @@ func (e *Engine) load(ctx context.Context, digest, path string) (*compiled, erro
 	if err != nil {
 		return nil, err
 	}
-	return &compiled{digest: digest, info: info, code: code}, nil
+	return &compiled{digest: digest, path: path, info: info, code: code}, nil
 }
 
 // read returns the file's content if it is what the digest says.

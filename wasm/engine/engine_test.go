@@ -77,8 +77,8 @@ func wait(tb testing.TB, i wasm.Instance) wasm.Exit {
 	return exit
 }
 
-// goModule builds an example for WASI and prepares it.
-func goModule(tb testing.TB, e *engine.Engine, name string) wasm.Module {
+// goBinary builds an example for WASI.
+func goBinary(tb testing.TB, name string) []byte {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), name+".wasm")
 	cmd := exec.CommandContext(tb.Context(), "go", "build", "-ldflags=-s -w", "-o", path, "github.com/weftrun/weft/examples/src/"+name)
@@ -88,6 +88,16 @@ func goModule(tb testing.TB, e *engine.Engine, name string) wasm.Module {
 	}
 	content, err := os.ReadFile(path)
 	if err != nil {
+		tb.Fatal(err)
+	}
+	return content
+}
+
+func goModule(tb testing.TB, e *engine.Engine, name string) wasm.Module {
+	tb.Helper()
+	content := goBinary(tb, name)
+	path := filepath.Join(tb.TempDir(), name+".wasm")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
 		tb.Fatal(err)
 	}
 	m, err := e.Prepare(tb.Context(), wasmtest.Digest(content), path)
@@ -233,7 +243,7 @@ func TestGoGuest(t *testing.T) {
 	}
 
 	t.Run("memory", func(t *testing.T) {
-		i := start(t, s, m, wasm.Program{ID: "starved", Args: []string{"pi", "1000000"}, Limits: wasm.Limits{MemoryBytes: 8 << 20}})
+		i := start(t, s, m, wasm.Program{ID: "starved", Args: []string{"pi", "1000000"}, Limits: wasm.Limits{MemoryBytes: m.MinMemory() + 4<<20}})
 		if got := wait(t, i); got.Reason != wasm.OutOfMemory {
 			t.Errorf("got %+v", got)
 		}
@@ -270,5 +280,43 @@ func TestPrepareOnce(t *testing.T) {
 	}
 	if m, err := e.Prepare(t.Context(), digest, "gone"); err != nil || m.MinMemory() != 64<<10 {
 		t.Errorf("got %v, %v", m, err)
+	}
+}
+
+// A module whose code was dropped is loaded anew when it is started.
+func TestIdleModules(t *testing.T) {
+	loads := 0
+	e := open(t, engine.Config{IdleModules: 1, Rewrite: func(b []byte) ([]byte, error) {
+		loads++
+		return b, nil
+	}})
+	s := sandbox(t, e, "s")
+	park, exit := prepare(t, e, "park"), prepare(t, e, "exit")
+	parked := start(t, s, park, wasm.Program{ID: "parked"})
+	for _, id := range []string{"a", "b"} {
+		if got := wait(t, start(t, s, exit, wasm.Program{ID: id})); got.Code != 7 {
+			t.Errorf("got %+v", got)
+		}
+		prepare(t, e, "print")
+	}
+	// park, exit, park, exit, print, exit, print: each drops the one before.
+	if loads != 7 {
+		t.Errorf("loaded %d times", loads)
+	}
+	// What runs is never dropped.
+	again := start(t, s, park, wasm.Program{ID: "again"})
+	for _, i := range []wasm.Instance{parked, again} {
+		if err := i.Kill(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, i)
+	}
+}
+
+func TestBrokenRewrite(t *testing.T) {
+	e := open(t, engine.Config{Rewrite: func([]byte) ([]byte, error) { panic("broken") }})
+	digest, path := wasmtest.WriteModule(t, "park")
+	if _, err := e.Prepare(t.Context(), digest, path); !errors.Is(err, wasm.ErrInvalidModule) {
+		t.Errorf("got %v", err)
 	}
 }

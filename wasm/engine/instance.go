@@ -49,7 +49,7 @@ func newInstance(s *sandbox, m *compiled, p wasm.Program, limit int64) *instance
 	}
 	i.memory.limit = uint64(limit)
 	i.guest = &host.Guest{
-		Args: p.Args, Env: p.Env, Mounts: p.Mounts,
+		Args: p.Args, Env: p.Env, Hostname: s.config.Hostname, Mounts: p.Mounts,
 		Stdout: i.log.Stdout(), Stderr: i.log.Stderr(),
 	}
 	return i
@@ -59,6 +59,7 @@ func newInstance(s *sandbox, m *compiled, p wasm.Program, limit int64) *instance
 func (i *instance) run(ctx context.Context) {
 	exit := i.execute(ctx)
 	i.memory.Free()
+	i.sandbox.engine.letGo(i.module)
 	if err := i.log.Close(); err != nil {
 		i.sandbox.engine.config.Logger.Warn("guest's log is incomplete",
 			"sandbox", i.sandbox.config.ID, "instance", i.id, "err", err)

@@ -90,12 +90,17 @@ func (s *sandbox) add(ctx context.Context, m wasm.Module, p wasm.Program) (*inst
 	if c.info.MinMemory > limit {
 		return nil, fmt.Errorf("%w: the module needs %d bytes of memory at the start, its limit is %d", wasm.ErrLimits, c.info.MinMemory, limit)
 	}
+	c, err := s.engine.acquire(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return nil, wasm.ErrGone
-	}
-	if _, ok := s.instances[p.ID]; ok {
+	if _, exists := s.instances[p.ID]; s.closed || exists {
+		s.engine.letGo(c)
+		if s.closed {
+			return nil, wasm.ErrGone
+		}
 		return nil, errors.New("an instance of that ID exists")
 	}
 	// The guest outlives the call that started it.

@@ -85,7 +85,8 @@ func run(tb testing.TB, dir string, c executor.Config) *agent {
 		tb.Fatal(err)
 	}
 	c.Command = []string{exe}
-	c.Env = append(os.Environ(), childEnv+"=1")
+	// The race detector waits a second at each exit otherwise.
+	c.Env = append(os.Environ(), childEnv+"=1", "GORACE=atexit_sleep_ms=0")
 	c.Dir = filepath.Join(dir, "x")
 	c.Settings = settings
 	c.Logger = slog.New(slog.NewTextHandler(tb.Output(), nil))

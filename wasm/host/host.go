@@ -93,11 +93,13 @@ func advice(origin string) string {
 
 // Guest is one guest's world. Set its fields, then use it for one instance.
 type Guest struct {
-	Args   []string
-	Env    []string // NAME=value
-	Stdout io.Writer
-	Stderr io.Writer
-	Mounts []wasm.Mount
+	Args []string
+	Env  []string // NAME=value
+	// Hostname is shown as HOSTNAME, unless Env has that. Optional.
+	Hostname string
+	Stdout   io.Writer
+	Stderr   io.Writer
+	Mounts   []wasm.Mount
 	// Done, when closed, ends what the guest waits for in the host.
 	Done <-chan struct{}
 
@@ -122,6 +124,9 @@ func (g *Guest) Configure() (wazero.ModuleConfig, error) {
 		WithNanotime(func() int64 { return int64(time.Since(origin)) }, 1).
 		WithNanosleep(g.sleep).
 		WithOsyield(runtime.Gosched)
+	if g.Hostname != "" && !slices.ContainsFunc(g.Env, func(pair string) bool { return strings.HasPrefix(pair, "HOSTNAME=") }) {
+		c = c.WithEnv("HOSTNAME", g.Hostname)
+	}
 	for i, pair := range g.Env {
 		name, value, ok := strings.Cut(pair, "=")
 		if !ok || name == "" {

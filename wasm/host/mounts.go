@@ -42,7 +42,8 @@ func mounts(list []wasm.Mount) (wazero.FSConfig, error) {
 // confined keeps a guest within a mounted folder. A symbolic link that leads
 // out of it, left there by the host, is not followed, and a guest cannot make
 // one: the links it makes only lead downwards, so that no renaming turns them
-// outwards. This also closes the race between the check and the use.
+// outwards. So nothing that guests do between the check and the use matters; a
+// host process that puts links there at that moment is not guarded against.
 type confined struct {
 	experimentalsys.FS
 	dir string
