@@ -16,7 +16,7 @@ func podStrategy() *Strategy {
 		kind: core.Kind{
 			Kind: "Pod", ListKind: "PodList", Resource: core.Pods.Resource, Singular: "pod",
 			ShortNames: []string{"po"}, Categories: []string{"all"}, Namespaced: true, Storage: "v1",
-			Subresources: []string{"binding", "log", "status"},
+			Subresources: []string{"binding", "eviction", "log", "status"},
 		},
 		create:         func() *corev1.Pod { return &corev1.Pod{} },
 		columns:        podColumns(),

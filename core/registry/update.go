@@ -30,6 +30,9 @@ func (r *Registry) Update(ctx context.Context, key core.Key, object core.Object,
 		return nil, err
 	}
 	o.Warn = onceEach(o.Warn)
+	if o.Subresource == "eviction" {
+		return r.evict(ctx, e, key, object, o)
+	}
 	fixed := object.GetResourceVersion() != ""
 	return r.change(ctx, e, key, &request{WriteOptions: o}, fixed, func(core.Object) (core.Object, error) {
 		if fixed {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -348,6 +349,56 @@ func TestGracefulDeletion(t *testing.T) {
 			t.Errorf("grace 0: live %v: %v", live, err)
 		}
 	})
+}
+
+func TestEviction(t *testing.T) {
+	r, _ := open(t)
+	pod := benchPod("web")
+	pod.Spec.NodeName = "n"
+	made := mustCreate(t, r, pod, core.WriteOptions{})
+	eviction := func(uid types.UID) *policyv1.Eviction {
+		return &policyv1.Eviction{
+			TypeMeta:      metav1.TypeMeta{APIVersion: "policy/v1", Kind: "Eviction"},
+			ObjectMeta:    metav1.ObjectMeta{Namespace: "default", Name: "web"},
+			DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}, GracePeriodSeconds: new(int64(5))},
+		}
+	}
+	o := core.WriteOptions{Subresource: "eviction"}
+	_, err := r.Update(t.Context(), podKey("web"), eviction("x"), o)
+	checkStatus(t, err, 409, "UID in the precondition")
+	before := r.Snapshot().Revision()
+	if _, err := r.Create(t.Context(), eviction(made.GetUID()), o); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := r.Snapshot().Get(podKey("web"))
+	p := got.(*corev1.Pod)
+	if c := podCondition(p, corev1.DisruptionTarget); c == nil || c.Reason != "EvictionByEvictionAPI" || p.DeletionTimestamp == nil || graceOf(p) != 5 {
+		t.Errorf("evicted: %+v", p)
+	}
+	if after := r.Snapshot().Revision(); after != before+1 {
+		t.Errorf("%d records", after-before)
+	}
+}
+
+func TestBinding(t *testing.T) {
+	r, _ := open(t)
+	made := mustCreate(t, r, benchPod("web"), core.WriteOptions{})
+	binding := func(uid types.UID) *corev1.Binding {
+		return &corev1.Binding{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Binding"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", UID: uid},
+			Target:     corev1.ObjectReference{Kind: "Node", Name: "n"},
+		}
+	}
+	o := core.WriteOptions{Subresource: "binding"}
+	_, err := r.Update(t.Context(), podKey("web"), binding("x"), o)
+	checkStatus(t, err, 409, "UID")
+	bound, err := r.Update(t.Context(), podKey("web"), binding(made.GetUID()), o)
+	if err != nil || bound.(*corev1.Pod).Spec.NodeName != "n" {
+		t.Fatalf("%v %v", bound, err)
+	}
+	_, err = r.Update(t.Context(), podKey("web"), binding(made.GetUID()), o)
+	checkStatus(t, err, 409, "already assigned to node")
 }
 
 func TestTransact(t *testing.T) {
