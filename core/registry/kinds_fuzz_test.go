@@ -30,7 +30,9 @@ func FuzzFilledKinds(f *testing.F) {
 		s := kinds[int(which)%len(kinds)]
 		o := s.New()
 		randfill.NewFromGoFuzz(data).NilChance(0.3).NumElements(0, 3).MaxDepth(12).Funcs(
-			func(q *resource.Quantity, c randfill.Continue) { *q = *resource.NewMilliQuantity(c.Int63()-c.Int63(), resource.DecimalSI) },
+			func(q *resource.Quantity, c randfill.Continue) {
+				*q = *resource.NewMilliQuantity(c.Int63()-c.Int63(), resource.DecimalSI)
+			},
 			func(v *metav1.FieldsV1, _ randfill.Continue) { v.Raw = []byte("{}") },
 		).Fill(o)
 		o.GetObjectKind().SetGroupVersionKind(s.Kind.GroupVersionKind(""))

@@ -175,7 +175,6 @@ func defaultProbe(p *corev1.Probe) {
 
 const defaultFileMode int32 = 0o644
 
-//nolint:gocognit // one straight switch over the kinds of volumes
 func defaultVolume(v *corev1.Volume) {
 	s := &v.VolumeSource
 	switch {

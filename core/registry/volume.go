@@ -230,49 +230,38 @@ func validateTokenSource(t *corev1.ServiceAccountTokenProjection, path *field.Pa
 
 func validateMounts(c *corev1.Container, volumes []corev1.Volume, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	exists := func(name string) bool {
-		return slices.ContainsFunc(volumes, func(v corev1.Volume) bool { return v.Name == name })
-	}
 	taken := map[string]bool{}
 	for i := range c.VolumeMounts {
 		m := &c.VolumeMounts[i]
 		all := path.Child("volumeMounts")
 		at := all.Index(i)
-		if m.Name == "" {
-			errs = append(errs, field.Required(at.Child("name"), ""))
-		}
-		if !exists(m.Name) {
-			errs = append(errs, field.NotFound(at.Child("name"), m.Name))
-		}
-		if m.MountPath == "" {
-			errs = append(errs, field.Required(at.Child("mountPath"), ""))
-		}
+		errs = append(errs, knownVolume(m.Name, volumes, at)...)
+		errs = append(errs, requiredString(m.MountPath, at.Child("mountPath"))...)
 		if taken[m.MountPath] {
 			errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must be unique"))
 		}
 		taken[m.MountPath] = true
-		if m.SubPath != "" {
-			errs = append(errs, relativePath(m.SubPath, all.Child("subPath"))...)
+		if m.SubPath != "" && m.SubPathExpr != "" {
+			errs = append(errs, field.Invalid(at.Child("subPathExpr"), m.SubPathExpr, "subPathExpr and subPath are mutually exclusive"))
 		}
-		if m.SubPathExpr != "" {
-			if m.SubPath != "" {
-				errs = append(errs, field.Invalid(at.Child("subPathExpr"), m.SubPathExpr, "subPathExpr and subPath are mutually exclusive"))
-			}
-			errs = append(errs, relativePath(m.SubPathExpr, all.Child("subPathExpr"))...)
-		}
+		// Kubernetes leaves the index out of these two.
+		errs = append(errs, relativePath(m.SubPath, all.Child("subPath"))...)
+		errs = append(errs, relativePath(m.SubPathExpr, all.Child("subPathExpr"))...)
 	}
 	for i := range c.VolumeDevices {
 		d := &c.VolumeDevices[i]
 		at := path.Child("volumeDevices").Index(i)
-		if d.Name == "" {
-			errs = append(errs, field.Required(at.Child("name"), ""))
-		}
-		if !exists(d.Name) {
-			errs = append(errs, field.NotFound(at.Child("name"), d.Name))
-		}
-		if d.DevicePath == "" {
-			errs = append(errs, field.Required(at.Child("devicePath"), ""))
-		}
+		errs = append(errs, knownVolume(d.Name, volumes, at)...)
+		errs = append(errs, requiredString(d.DevicePath, at.Child("devicePath"))...)
+	}
+	return errs
+}
+
+// knownVolume requires that a volume is named and there.
+func knownVolume(name string, volumes []corev1.Volume, path *field.Path) field.ErrorList {
+	errs := requiredString(name, path.Child("name"))
+	if !slices.ContainsFunc(volumes, func(v corev1.Volume) bool { return v.Name == name }) {
+		errs = append(errs, field.NotFound(path.Child("name"), name))
 	}
 	return errs
 }
