@@ -222,6 +222,9 @@ func TestRollingUpdateStepByStep(t *testing.T) {
 	f.decide() // down to what must be available
 	f.wantSizes([]int32{8, 3}, "web:1", "web:2")
 	f.decideSets()
+	f.decide() // the old pods are not known to be gone
+	f.wantSizes([]int32{8, 3}, "web:1", "web:2")
+	f.decideSets()
 	f.decide() // fills the room
 	f.wantSizes([]int32{8, 5}, "web:1", "web:2")
 	f.decideSets()

@@ -10,7 +10,9 @@ import (
 // among the running ReplicaSets in proportion.
 func (r *round) resize() {
 	if only := r.onlyRunning(); only != nil {
-		r.scale(only, r.replicas)
+		if r.rolling() || only.size() >= r.replicas || !r.othersRun(only) {
+			r.scale(only, r.replicas)
+		}
 		return
 	}
 	if r.saturated() {

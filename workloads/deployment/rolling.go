@@ -1,10 +1,14 @@
 package deployment
 
 import (
+	"slices"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/weftrun/weft/workloads"
 )
 
 func maxSurge(d *appsv1.Deployment) *intstr.IntOrString {
@@ -28,13 +32,21 @@ func quarter() *intstr.IntOrString {
 }
 
 // freshSize is how large the fresh ReplicaSet may be now: together with the
-// others at most surge above what is wanted.
+// others at most surge above what is wanted. Pods that an old one has yet to
+// delete take up room, and one that does not know its size yet may have any
+// number, so then there is none.
 func (r *round) freshSize() int32 {
 	if !r.rolling() {
 		return r.replicas
 	}
 	size := r.fresh.size()
-	room := r.replicas + r.surge - sizes(r.sets)
+	room := r.replicas + r.surge
+	for _, s := range r.sets {
+		if !s.observed() && s != r.fresh {
+			return size
+		}
+		room -= s.pods()
+	}
 	return size + max(0, min(room, r.replicas-size))
 }
 
@@ -82,11 +94,10 @@ func (r *round) shrinkOld() {
 
 // recreate stops all old pods before it starts new ones.
 func (r *round) recreate() error {
-	stopped := false
 	for _, s := range r.old {
-		stopped = r.scale(s, 0) || stopped
+		r.scale(s, 0)
 	}
-	if stopped || r.oldPodsRun() {
+	if r.othersRun(r.fresh) {
 		r.syncRevision()
 		return nil
 	}
@@ -97,23 +108,32 @@ func (r *round) recreate() error {
 	return nil
 }
 
-// oldPodsRun says that a pod of an old ReplicaSet has not ended. Pods that are
-// being deleted run until they are gone.
-func (r *round) oldPodsRun() bool {
+// othersRun says that another ReplicaSet than that one (nil: any) has a pod
+// that has not ended, or may yet create one. Pods that are being deleted run
+// until they are gone.
+func (r *round) othersRun(than *set) bool {
+	for _, s := range r.sets {
+		if s != than && (!s.observed() || s.size() > 0 || s.rs.Status.Replicas > 0) {
+			return true
+		}
+	}
 	for _, object := range r.seen.Related {
 		pod, ok := object.(*corev1.Pod)
-		if !ok || pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded {
+		if !ok || workloads.Finished(pod) {
 			continue
 		}
 		owner := metav1.GetControllerOfNoCopy(pod)
-		if owner == nil {
-			continue
-		}
-		for _, s := range r.old {
-			if s.rs.UID == owner.UID {
-				return true
-			}
+		if owner != nil && (than == nil || owner.UID != than.rs.UID) && r.isOurs(owner, pod) {
+			return true
 		}
 	}
 	return false
+}
+
+// isOurs says that owner is a ReplicaSet of this Deployment. It may be gone,
+// beyond the history limit, before its pods are.
+func (r *round) isOurs(owner *metav1.OwnerReference, pod *corev1.Pod) bool {
+	hash := pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey]
+	return owner.Kind == "ReplicaSet" && hash != "" && owner.Name == r.d.Name+"-"+hash ||
+		slices.ContainsFunc(r.sets, func(s *set) bool { return s.rs.UID == owner.UID })
 }

@@ -70,6 +70,16 @@ func (s *set) size() int32 {
 // available is how many pods surely are: never more than are asked for.
 func (s *set) available() int32 { return min(s.rs.Status.AvailableReplicas, s.size()) }
 
+// observed says that the ReplicaSet's controller knows its present size, and
+// has done what it set out to do for earlier ones.
+func (s *set) observed() bool {
+	return !s.changed && !s.created && s.rs.Status.ObservedGeneration >= s.rs.Generation
+}
+
+// pods is how many pods an observed ReplicaSet has at most: those it may
+// create yet, and those it has not deleted yet.
+func (s *set) pods() int32 { return max(s.size(), s.rs.Status.Replicas) }
+
 func (s *set) revision() int64 {
 	n, err := strconv.ParseInt(s.rs.Annotations[revisionAnnotation], 10, 64)
 	if err != nil {
