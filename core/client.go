@@ -118,7 +118,8 @@ type WriteOptions struct {
 	// means that the write is not tracked.
 	FieldManager string
 	// FieldValidation is Strict, Warn or Ignore (empty) and tells Patch what
-	// to do about unknown and duplicate fields.
+	// to do about unknown and duplicate fields, and any write of a custom kind
+	// what to do about those that its schema does not know.
 	FieldValidation string
 	// Force takes conflicting fields over in a server-side apply.
 	Force bool
