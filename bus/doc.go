@@ -23,3 +23,5 @@
 // the process), bus/memory (maps and goroutines, usable in a synctest bubble).
 // All pass the suite in bus/bustest.
 package bus
+
+//go:generate go run ./internal/gen ../docs

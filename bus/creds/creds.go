@@ -249,7 +249,7 @@ max_payload: %d
 jetstream {
   store_dir: %q
   # Without it, a power loss loses what Weft has acknowledged.
-  sync_always: true
+  sync_interval: always
 }
 
 operator: %s

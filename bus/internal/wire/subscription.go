@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/weftrun/weft/bus"
 )
@@ -133,9 +134,16 @@ func isStreamFrame(subject string) bool {
 // Close implements bus.Subscription.
 func (s *subscription) Close() error {
 	s.stop()
+	// Else a request sent after Close could still come here, to be lost.
+	ctx, cancel := context.WithTimeout(s.conn.ctx, unsubscribeWithin)
+	defer cancel()
+	_ = s.conn.config.Carrier.Flush(ctx) // a broken connection has no interests
 	s.wait()
 	return nil
 }
+
+// unsubscribeWithin bounds how long Close waits for the carrier.
+const unsubscribeWithin = time.Second
 
 func (s *subscription) stop() {
 	s.cancel()

@@ -1,0 +1,202 @@
+package nats_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/bus/bustest"
+	"github.com/weftrun/weft/bus/creds"
+	"github.com/weftrun/weft/bus/nats"
+)
+
+// outside runs a server as an operator would, from the printed configuration.
+func outside(t *testing.T, extra func(*server.Options)) (*server.Server, *creds.Authority) {
+	t.Helper()
+	dir := t.TempDir()
+	a, err := creds.Open(filepath.Join(dir, "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "nats.conf")
+	if err := os.WriteFile(path, []byte(a.ServerConfig(filepath.Join(dir, "store"))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, err := server.ProcessConfigFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Host, o.Port, o.NoSigs, o.NoLog = "127.0.0.1", server.RANDOM_PORT, true, true
+	if extra != nil {
+		extra(o)
+	}
+	return run(t, o), a
+}
+
+func run(t *testing.T, o *server.Options) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("not ready")
+	}
+	return s
+}
+
+func config(t *testing.T, s *server.Server, a *creds.Authority, who bus.Identity) nats.Config {
+	t.Helper()
+	user, err := a.Issue(who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nats.Config{URLs: []string{s.ClientURL()}, Identity: who, Creds: user, Logger: slog.New(slog.DiscardHandler)}
+}
+
+func connect(t *testing.T, c nats.Config) *nats.Conn {
+	t.Helper()
+	b, err := nats.Connect(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	return b
+}
+
+func TestContractOutside(t *testing.T) {
+	bustest.Run(t, func(t *testing.T) func(bus.Identity) bus.Bus {
+		s, a := outside(t, func(o *server.Options) { o.SyncAlways = false }) // faster
+		return func(who bus.Identity) bus.Bus { return connect(t, config(t, s, a, who)) }
+	})
+}
+
+func TestSmallMaxPayloadIsRefused(t *testing.T) {
+	s, a := outside(t, func(o *server.Options) { o.MaxPayload = 1 << 20 })
+	_, err := nats.Connect(t.Context(), config(t, s, a, bustest.Core))
+	if !errors.Is(err, bus.ErrRefused) || !strings.Contains(err.Error(), "max_payload") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSyncState(t *testing.T) {
+	for _, always := range []bool{true, false} {
+		s, a := outside(t, func(o *server.Options) {
+			o.SyncAlways = always
+			o.HTTPHost, o.HTTPPort = "127.0.0.1", server.RANDOM_PORT
+		})
+		c := config(t, s, a, bustest.Core)
+		if got, err := connect(t, c).SyncState(t.Context()); got != nats.SyncUnknown || err != nil {
+			t.Errorf("without monitoring: got %s, %v", got, err)
+		}
+		c.MonitorURLs = []string{"http://" + s.MonitorAddr().String()}
+		want := map[bool]nats.SyncState{true: nats.SyncAlways, false: nats.SyncDelayed}[always]
+		if got, err := connect(t, c).SyncState(t.Context()); got != want || err != nil {
+			t.Errorf("got %s, %v, want %s", got, err, want)
+		}
+	}
+}
+
+func TestReconnect(t *testing.T) {
+	var options *server.Options
+	s, a := outside(t, func(o *server.Options) { options = o })
+	options.Port = s.Addr().(*net.TCPAddr).Port
+	core, node := connect(t, config(t, s, a, bustest.Core)), connect(t, config(t, s, a, bustest.Node))
+	got := make(chan struct{}, 1024) // more heartbeats than are sent
+	if _, err := core.Subscribe(t.Context(), bus.AllHeartbeats, func(bus.Message) { got <- struct{}{} }); err != nil {
+		t.Fatal(err)
+	}
+	log, err := core.OpenLog(t.Context(), "WAL")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.Append(t.Context(), 0, []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	s.Shutdown()
+	s.WaitForShutdown()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := log.Append(ctx, 1, []byte("2")); !errors.Is(err, bus.ErrUnavailable) {
+		t.Errorf("append without a server: %v", err)
+	}
+	options.TrustedKeys = nil // derived by the first server
+	run(t, options)
+	// Both come back by themselves, the core's subscription with it.
+	deadline := time.Now().Add(15 * time.Second)
+	for mended := false; !mended; {
+		if time.Now().After(deadline) {
+			t.Fatal("not mended")
+		}
+		_ = node.Publish(t.Context(), bus.Message{Subject: bus.HeartbeatSubject(bustest.Node.Name)}) // fails until then
+		select {
+		case <-got:
+			mended = true
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	if last, err := log.Append(t.Context(), 1, []byte("2")); last != 2 || err != nil {
+		t.Errorf("append: %d, %v", last, err)
+	}
+}
+
+func TestConnectWaitsForTheServer(t *testing.T) {
+	s, a := outside(t, nil)
+	c := config(t, s, a, bustest.Core)
+	s.Shutdown()
+	s.WaitForShutdown()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := nats.Connect(ctx, c); !errors.Is(err, bus.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestConfigProblemsAreCollected(t *testing.T) {
+	_, err := nats.Connect(t.Context(), nats.Config{Replicas: 2})
+	for _, want := range []string{"identity", "URLs", "CredsFile", "Logger", "Replicas"} {
+		if err == nil || !strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("got %v, want it to name %s", err, want)
+		}
+	}
+}
+
+// TestTakeOver measures how long after the death of a holder another gets the
+// lease, as cores do it.
+func TestTakeOver(t *testing.T) {
+	s, a := outside(t, nil)
+	dead, next := connect(t, config(t, s, a, bustest.Core)), connect(t, config(t, s, a, bustest.Core2))
+	held, err := dead.Acquire(t.Context(), "leader", "a", 2*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	for {
+		_, err := next.Acquire(t.Context(), "leader", "b", 2*time.Second)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, bus.ErrConflict) || time.Since(begin) > 10*time.Second {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if time.Now().Before(held.Deadline()) {
+		t.Error("taken before the deadline")
+	}
+	t.Logf("taken over %s after the last renewal", time.Since(begin))
+}
