@@ -67,7 +67,7 @@ func answerRuntime(w http.ResponseWriter, r *http.Request, code int, object runt
 func answerSuccess(w http.ResponseWriter, r *http.Request, code int, details *metav1.StatusDetails) error {
 	return answerRuntime(w, r, code, &metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
-		Status:   metav1.StatusSuccess, Details: details, Code: int32(code), //nolint:gosec // a status code
+		Status:   metav1.StatusSuccess, Details: details, Code: int32(code),
 	})
 }
 

@@ -15,9 +15,13 @@ import (
 )
 
 // fail answers with err, unless the client is gone.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (s *Server) fail(w *tracked, r *http.Request, err error) {
 	if errors.Is(err, errAnswered) {
 		return
+	}
+	if w.begun {
+		s.Log.Warn("answer broke", "path", r.URL.Path, "err", err)
+		panic(http.ErrAbortHandler) // a broken connection is the only way to tell
 	}
 	if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
 		return
@@ -75,8 +79,15 @@ func writeStatus(w http.ResponseWriter, err apierrors.APIStatus) {
 
 func failure(code int, reason metav1.StatusReason, message string) *apierrors.StatusError {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message, //nolint:gosec // a status code
+		Status: metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message,
 	}}
+}
+
+// within says which part of a body an error is about.
+func within(part string, err error) error {
+	status := statusOf(err).Status()
+	status.Message = part + ": " + status.Message
+	return &apierrors.StatusError{ErrStatus: status}
 }
 
 func errNoResource() error {

@@ -12,6 +12,9 @@ import (
 	"github.com/weftrun/weft/core"
 )
 
+// keepFrames is the largest buffer, in bytes, that an idle watch keeps.
+const keepFrames = 16 << 10
+
 // frames writes a watch's events: JSON objects, one a line, or
 // length-delimited protobuf. It is not concurrent.
 type frames struct {
@@ -103,7 +106,7 @@ func (f *frames) frame(event string, gvk schema.GroupVersionKind, data []byte) {
 	f.buffer = appendField(f.buffer, tag1, event)
 	f.buffer = binary.AppendUvarint(append(f.buffer, tag2), uint64(2+varintExtra(len(raw))+len(raw)))
 	f.buffer = appendField(f.buffer, tag1, raw)
-	binary.BigEndian.PutUint32(f.buffer[start:], uint32(len(f.buffer)-start-4)) //nolint:gosec // one object's size
+	binary.BigEndian.PutUint32(f.buffer[start:], uint32(len(f.buffer)-start-4))
 }
 
 // fail appends an ERROR event.
@@ -130,7 +133,7 @@ func (f *frames) flush() error {
 	}
 	_ = f.control.SetWriteDeadline(time.Now().Add(writeTime)) // not every writer can
 	_, err := f.w.Write(f.buffer)
-	if cap(f.buffer) > 4*flushFrom {
+	if cap(f.buffer) > keepFrames {
 		f.buffer = nil // thousands of watches must not each keep a large one
 	}
 	f.buffer = f.buffer[:0]

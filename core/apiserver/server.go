@@ -194,7 +194,8 @@ func (s *Server) shutdown(ctx context.Context, server *http.Server, done <-chan 
 // Handler returns the whole pipeline as a handler; Serve uses it.
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serve(plain http.ResponseWriter, r *http.Request) {
+	w := &tracked{ResponseWriter: plain}
 	id := rand.Text()
 	w.Header().Set("Audit-Id", id)
 	w.Header().Set("Cache-Control", "no-cache, private")
@@ -204,7 +205,26 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) recovered(w http.ResponseWriter, r *http.Request, id string) {
+// tracked knows whether its answer has begun.
+type tracked struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (t *tracked) WriteHeader(code int) {
+	t.begun = true
+	t.ResponseWriter.WriteHeader(code)
+}
+
+func (t *tracked) Write(p []byte) (int, error) {
+	t.begun = true
+	return t.ResponseWriter.Write(p)
+}
+
+// Unwrap lets a ResponseController reach the server's own writer.
+func (t *tracked) Unwrap() http.ResponseWriter { return t.ResponseWriter }
+
+func (s *Server) recovered(w *tracked, r *http.Request, id string) {
 	cause := recover()
 	if cause == nil {
 		return
@@ -213,6 +233,9 @@ func (s *Server) recovered(w http.ResponseWriter, r *http.Request, id string) {
 		panic(cause)
 	}
 	s.Log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "id", id, "err", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	if w.begun {
+		panic(http.ErrAbortHandler) // a broken connection is the only way to tell
+	}
 	writeStatus(w, apierrors.NewInternalError(fmt.Errorf("this request caused a panic, which was logged under id %s", id)))
 }
 

@@ -70,7 +70,6 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, q *request) error
 	if err := out.present(snapshot, o); err != nil {
 		return err
 	}
-	snapshot = nil //nolint:ineffassign,wastedassign // a watch is long: let the state go
 	return out.follow(ctx, changes, o)
 }
 

@@ -196,7 +196,7 @@ func decodePlan(data []byte) ([]core.Object, error) {
 			err = errHandled(gvk, gvk.Kind, fmt.Errorf("strict decoding error: %w", errors.Join(strict...)))
 		}
 		if err != nil {
-			return nil, fmt.Errorf("items[%d]: %w", i, err)
+			return nil, within(fmt.Sprintf("items[%d]", i), err)
 		}
 		objects = append(objects, object)
 	}
