@@ -103,6 +103,17 @@ func end(b *testing.B, all []wasm.Instance) {
 	}
 }
 
+// BenchmarkPi is a guest that computes, interruptible as it is.
+func BenchmarkPi(b *testing.B) {
+	e := open(b, engine.Config{})
+	s, m := sandbox(b, e, "s"), goModule(b, e, "pi")
+	for n := 0; b.Loop(); n++ {
+		if exit := wait(b, start(b, s, m, wasm.Program{ID: fmt.Sprint(n), Args: []string{"pi", "20000"}})); exit.Code != 0 {
+			b.Fatalf("got %+v", exit)
+		}
+	}
+}
+
 // BenchmarkParked reports what a guest that sleeps costs in resident memory.
 func BenchmarkParked(b *testing.B) {
 	for _, tc := range []struct {

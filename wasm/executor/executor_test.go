@@ -1,12 +1,15 @@
 package executor_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -25,8 +28,11 @@ import (
 const childEnv = "WEFT_TEST_EXECUTOR"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) == "" {
+	switch os.Getenv(childEnv) {
+	case "":
 		os.Exit(m.Run())
+	case "agent":
+		os.Exit(beAgent())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -49,6 +55,34 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// beAgent runs an executor until the process is killed.
+func beAgent() int {
+	dir := os.Args[1]
+	settings, err := json.Marshal(map[string]string{"Pid": filepath.Join(dir, "pid")})
+	if err != nil {
+		return 1
+	}
+	c, err := executor.New(executor.Config{
+		Command: []string{os.Args[0]}, Env: append(os.Environ(), childEnv+"=child"),
+		Dir: filepath.Join(dir, "x"), DieWithParent: true, Settings: settings,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		return 1
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { _ = c.Run(ctx) }) // the test kills this process
+	if _, err := c.Sandboxes(ctx); err != nil {
+		return 1
+	}
+	fmt.Println("up")
+	<-ctx.Done()
+	return 0
 }
 
 // agent is a Client that runs, and where its child writes its PID.
@@ -228,6 +262,42 @@ func TestOutlivesAgent(t *testing.T) {
 	if got := wait(t, i); got.Reason != wasm.Killed {
 		t.Errorf("got %+v", got)
 	}
+}
+
+// An agent that is killed takes its executor along.
+func TestDiesWithAgent(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, t.TempDir())
+	cmd.Env = append(os.Environ(), childEnv+"=agent", "GORACE=atexit_sleep_ms=0")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The executor holds this pipe as well, so it ends when both are gone.
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "up\n" {
+		t.Errorf("got %q, %v", line, err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if _, err := io.Copy(io.Discard, stderr); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("the executor lived on for %s", took)
+	}
+	_ = cmd.Wait() // it was killed
 }
 
 func TestErrorsUnwrap(t *testing.T) {
