@@ -28,12 +28,12 @@ const (
 
 // Headers of messages about desired state.
 const (
-	headerTerm     = "Weft-Term"
-	headerSequence = "Weft-Sequence"
-	headerKey      = "Weft-Key" // group/resource/namespace/name
-	headerAction   = "Weft-Action"
-	headerUID      = "Weft-Uid"
-	headerVersion  = "Weft-Version"
+	headerTerm     = "Term"
+	headerSequence = "Sequence"
+	headerKey      = "Key" // group/resource/namespace/name
+	headerAction   = "Action"
+	headerUID      = "Uid"
+	headerVersion  = "Version"
 )
 
 // Actions of messages about desired state.

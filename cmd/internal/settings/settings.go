@@ -43,6 +43,8 @@ type NATS struct {
 	Listen       string   `toml:"listen" doc:"Address of the embedded NATS server. If the default port is taken, a free one is used." default:"127.0.0.1:4222"`
 	URLs         []string `toml:"urls" doc:"Addresses of an outside NATS server; no server is embedded then." default:"[]"`
 	Credentials  string   `toml:"credentials" doc:"Credentials file for an outside server." default:""`
+	Monitoring   []string `toml:"monitoring" doc:"Monitoring addresses of all servers of an outside cluster, such as http://127.0.0.1:8222, from which Weft reads whether they sync each write." default:"[]"`
+	Replicas     int      `toml:"replicas" doc:"Copies that an outside cluster keeps of each stream: 1, 3 or 5." default:"1"`
 	AssumeSynced bool     `toml:"assume_synced" doc:"Trust that an outside server syncs each write (jetstream sync_interval always), which Weft cannot read there." default:"false"`
 }
 
@@ -89,7 +91,7 @@ func Default(data string) *Settings {
 	return &Settings{
 		Data: data, LogLevel: "info",
 		API:  API{Listen: DefaultAPI},
-		NATS: NATS{Listen: DefaultNATS},
+		NATS: NATS{Listen: DefaultNATS, Replicas: 1},
 		Core: Core{BlobLimit: "256Mi"},
 		Plugins: Plugins{
 			Folder: "plugins", Builtin: []string{"deployment", "job", "replicaset"}, DecideTimeout: 10 * time.Second,
@@ -125,37 +127,51 @@ func DataFolder(flag string) (string, error) {
 }
 
 // Load reads the settings in file, or, if it is empty, in weft.toml within the
-// data folder if there is one. Unknown keys are errors.
-func Load(file, data string) (*Settings, error) {
+// data folder if there is one. Unknown keys are errors. The data folder is
+// that of DataFolder, unless only the file names one.
+func Load(file, flag string) (*Settings, error) {
+	data, err := DataFolder(flag)
+	if err != nil {
+		return nil, err
+	}
 	explicit := file != ""
 	if !explicit {
 		file = filepath.Join(data, "weft.toml")
 	}
 	s := Default(data)
 	content, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) && !explicit {
-		s.resolve()
-		return s, s.Validate()
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !explicit:
+	case err != nil:
 		return nil, fmt.Errorf("read settings: %w", err)
-	}
-	meta, err := toml.Decode(string(content), s)
-	if err != nil {
-		return nil, fmt.Errorf("settings %s: %w", file, err)
-	}
-	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		return nil, fmt.Errorf("settings %s: unknown keys: %s", file, join(unknown))
-	}
-	s.Source = file
-	if data != "" {
-		s.Data = data
+	default:
+		if err := s.decode(file, content); err != nil {
+			return nil, err
+		}
+		if flag != "" || os.Getenv("WEFT_DATA") != "" {
+			s.Data = data
+		}
+		if s.Data, err = filepath.Abs(s.Data); err != nil {
+			return nil, fmt.Errorf("settings %s: data: %w", file, err)
+		}
 	}
 	s.resolve()
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("settings %s: %w", file, err)
 	}
 	return s, nil
+}
+
+func (s *Settings) decode(file string, content []byte) error {
+	meta, err := toml.Decode(string(content), s)
+	if err != nil {
+		return fmt.Errorf("settings %s: %w", file, err)
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		return fmt.Errorf("settings %s: unknown keys: %s", file, join(unknown))
+	}
+	s.Source = file
+	return nil
 }
 
 func join(keys []toml.Key) string {

@@ -1,0 +1,76 @@
+# Weft's targets. "make" alone lists them.
+SHELL       := /bin/bash
+GO          ?= go
+TOOLS       := .ci/tools
+MODULES     := pi hello crash
+LDFLAGS     := -s -w
+FUZZTIME    ?= 20s
+BENCHTIME   ?= 1s
+
+.PHONY: help
+help: ## list the targets
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
+
+.PHONY: run
+run: build ## build all and run the main job on the embedded default
+	bin/weft up examples/
+
+.PHONY: build
+build: modules ## build bin/weft and the example modules
+	$(GO) build -trimpath -ldflags='$(LDFLAGS)' -o bin/weft ./cmd/weft
+
+.PHONY: modules
+modules: $(MODULES:%=examples/modules/%.wasm) examples/modules/park.wasm ## build the example modules
+
+examples/modules/%.wasm: $(wildcard examples/src/*/*.go) go.mod
+	@mkdir -p $(@D)
+	GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -ldflags='$(LDFLAGS)' -o $@ ./examples/src/$*
+
+examples/modules/park.wasm: examples/src/park/park.wasm
+	@mkdir -p $(@D)
+	cp $< $@
+
+.PHONY: test
+test: modules ## every test
+	$(GO) test -timeout 10m ./...
+
+.PHONY: e2e
+e2e: build ## the real binary, real NATS, plugin processes and kubectl
+	$(GO) test -timeout 10m -count=1 ./cmd/...
+
+.PHONY: fmt
+fmt: ## format
+	gofmt -w $$(git ls-files '*.go')
+
+.PHONY: lint
+lint: ## golangci-lint
+	$(GO) tool -modfile=$(TOOLS)/go.mod golangci-lint run ./...
+
+.PHONY: generate
+generate: ## write generated code and documents anew
+	$(GO) generate ./...
+
+.PHONY: check
+check: modules ## format, lint, generated code is clean, imports rule, tests with the race detector
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(MAKE) lint
+	$(MAKE) generate
+	@git diff --exit-code --stat || { echo "generated files were not current: commit them"; exit 1; }
+	$(GO) test -race -timeout 20m ./...
+	$(MAKE) test
+
+.PHONY: bench
+bench: build ## benchmarks and measurements of the whole system
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME each
+	@set -e; for package in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "$$package $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+	  done; done
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin examples/modules

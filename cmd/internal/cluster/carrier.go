@@ -1,0 +1,127 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/bus/creds"
+	"github.com/weftrun/weft/bus/embedded"
+	"github.com/weftrun/weft/bus/nats"
+	"github.com/weftrun/weft/cmd/internal/settings"
+)
+
+// carrier is the core's way to NATS.
+type carrier struct {
+	bus    bus.Bus
+	url    string
+	synced bool
+	close  func()
+}
+
+// connectCore starts the embedded server, or connects to an outside one.
+func connectCore(ctx context.Context, s *settings.Settings, log *slog.Logger) (*carrier, error) {
+	who := bus.Identity{Role: bus.RoleCore, Name: s.Node.Name}
+	if len(s.NATS.URLs) > 0 {
+		return connectOutside(ctx, s, who, log)
+	}
+	host, text, err := net.SplitHostPort(s.NATS.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("nats.listen: %w", err)
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return nil, fmt.Errorf("nats.listen: port %q: %w", text, err)
+	}
+	server, err := embedded.Start(ctx, embedded.Config{Dir: Paths{s.Data}.NATS(), Host: host, Port: port, Logger: log.With("part", "nats")})
+	if err != nil {
+		return nil, err
+	}
+	conn, err := server.Connect(ctx, who)
+	if err != nil {
+		server.Shutdown()
+		return nil, err
+	}
+	return &carrier{bus: conn, url: server.ClientURL(), synced: true, close: func() {
+		if err := conn.Close(); err != nil {
+			log.Warn("close connection to NATS", "err", err)
+		}
+		server.Shutdown()
+	}}, nil
+}
+
+func connectOutside(ctx context.Context, s *settings.Settings, who bus.Identity, log *slog.Logger) (*carrier, error) {
+	config := nats.Config{
+		URLs: s.NATS.URLs, Identity: who, CredsFile: s.NATS.Credentials,
+		MonitorURLs: s.NATS.Monitoring, Replicas: s.NATS.Replicas, Logger: log.With("part", "nats"),
+	}
+	if config.CredsFile == "" {
+		issued, err := issue(s, who)
+		if err != nil {
+			return nil, err
+		}
+		config.Creds = issued
+	}
+	conn, err := nats.Connect(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	state, err := conn.SyncState(ctx)
+	if err != nil || state != nats.SyncAlways {
+		log.Warn("the NATS server may lose acknowledged writes on power loss", "sync", state, "err", err)
+	}
+	if state != nats.SyncAlways && !s.NATS.AssumeSynced {
+		_ = conn.Close()
+		return nil, fmt.Errorf("NATS at %s: whether it syncs each write is %q: set sync_always: true in its jetstream block and name its monitoring address in nats.monitoring, or set nats.assume_synced = true to go on at the risk of losing acknowledged writes on power loss",
+			strings.Join(s.NATS.URLs, ", "), state)
+	}
+	return &carrier{bus: conn, url: strings.Join(s.NATS.URLs, ","), synced: state == nats.SyncAlways, close: func() {
+		if err := conn.Close(); err != nil {
+			log.Warn("close connection to NATS", "err", err)
+		}
+	}}, nil
+}
+
+// connectNode connects a node to the cluster of its data folder, or to the one
+// that its settings name.
+func connectNode(ctx context.Context, s *settings.Settings, log *slog.Logger) (bus.Bus, error) {
+	who := bus.Identity{Role: bus.RoleNode, Name: s.Node.Name}
+	config := nats.Config{URLs: s.NATS.URLs, Identity: who, CredsFile: s.NATS.Credentials, Logger: log.With("part", "nats")}
+	if len(config.URLs) == 0 {
+		address, err := os.ReadFile(Paths{s.Data}.NATSAddress())
+		if err != nil {
+			return nil, fmt.Errorf("find the cluster: %w; start a core with this data folder, or set nats.urls", err)
+		}
+		config.URLs = strings.Split(strings.TrimSpace(string(address)), ",")
+	}
+	if config.CredsFile == "" {
+		issued, err := issue(s, who)
+		if err != nil {
+			return nil, err
+		}
+		config.Creds = issued
+	}
+	return nats.Connect(ctx, config)
+}
+
+// issue makes credentials, which is possible where the cluster's keys are.
+func issue(s *settings.Settings, who bus.Identity) ([]byte, error) {
+	keys := Paths{s.Data}.NATSKeys()
+	if _, err := os.Stat(keys); err != nil {
+		return nil, fmt.Errorf("credentials for %s: the cluster's keys are not in %s: set nats.credentials to a file made where the core runs by \"weft credentials %s %s\"", who, keys, who.Role, who.Name)
+	}
+	authority, err := creds.Open(keys)
+	if err != nil {
+		return nil, err
+	}
+	return authority.Issue(who)
+}
+
+// Credentials makes credentials for a connection to the cluster of the data
+// folder.
+func Credentials(s *settings.Settings, who bus.Identity) ([]byte, error) { return issue(s, who) }

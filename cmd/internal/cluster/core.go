@@ -1,0 +1,280 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/cmd/internal/settings"
+	"github.com/weftrun/weft/core"
+	"github.com/weftrun/weft/core/apiserver"
+	"github.com/weftrun/weft/core/auth"
+	"github.com/weftrun/weft/core/events"
+	"github.com/weftrun/weft/core/lifecycle"
+	"github.com/weftrun/weft/core/nodelink"
+	"github.com/weftrun/weft/core/reconcile"
+	"github.com/weftrun/weft/core/registry"
+	"github.com/weftrun/weft/core/scheduler"
+	"github.com/weftrun/weft/core/store"
+	"github.com/weftrun/weft/plugins/host"
+)
+
+// Core is a running core.
+type Core struct {
+	Server string // the API's URL
+	NATS   string // the NATS server's URL
+	Client core.Client
+	Hub    *nodelink.Hub
+}
+
+// Roles of the users that the two kubeconfigs are for.
+var (
+	admin  = core.User{Name: "weft-admin", Groups: []string{core.GroupAdmins}}
+	reader = core.User{Name: "weft-reader", Groups: []string{core.GroupReaders}}
+)
+
+// RunCore runs a core until ctx ends. It calls ready once, when the API
+// answers.
+func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready func(Core) error) error {
+	release, err := lock(Paths{s.Data}.Core(), "a core")
+	if err != nil {
+		return err
+	}
+	defer release()
+	carrier, err := connectCore(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	defer carrier.close()
+	state, err := openStore(ctx, s, carrier.bus, log)
+	if err != nil {
+		return err
+	}
+	return withStore(ctx, state, func(ctx context.Context) error {
+		c, err := assemble(s, carrier, state, log)
+		if err != nil {
+			return err
+		}
+		return c.run(ctx, ready)
+	})
+}
+
+// withStore runs the store while work works: it is the last to end, since
+// everything else may still write.
+func withStore(ctx context.Context, state *store.Store, work func(context.Context) error) error {
+	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
+	workCtx, stopWork := context.WithCancelCause(ctx)
+	done := make(chan error, 1) // the one result
+	go func() {
+		err := state.Run(storeCtx)
+		stopWork(fmt.Errorf("the store ended: %w", err))
+		done <- err
+	}()
+	err := work(workCtx)
+	stopWork(nil)
+	stopStore()
+	return errors.Join(err, <-done)
+}
+
+func openStore(ctx context.Context, s *settings.Settings, b bus.Bus, log *slog.Logger) (*store.Store, error) {
+	key, err := store.LoadOrCreateKey(filepath.Join(Paths{s.Data}.Core(), "key"))
+	if err != nil {
+		return nil, err
+	}
+	wal, err := b.OpenLog(ctx, "WAL")
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	snapshots, err := b.OpenLog(ctx, "SNAPSHOTS")
+	if err != nil {
+		return nil, fmt.Errorf("open the log of snapshots: %w", err)
+	}
+	durability := map[core.GroupResource]core.Durability{}
+	for _, strategy := range registry.Builtin() {
+		durability[strategy.Kind.GroupResource()] = strategy.Kind.Durability
+	}
+	return store.Open(ctx, store.Config{
+		Log: wal, Snapshots: snapshots, Key: key, Logger: log.With("part", "store"),
+		Durability: func(r core.GroupResource) core.Durability { return durability[r] },
+	})
+}
+
+// coreParts are the parts of a core that run.
+type coreParts struct {
+	settings *settings.Settings
+	carrier  *carrier
+	log      *slog.Logger
+
+	registry   *registry.Registry
+	events     *events.Recorder
+	host       *host.Host
+	reconciler *reconcile.Reconciler
+	scheduler  *scheduler.Scheduler
+	lifecycle  *lifecycle.Lifecycle
+	hub        *nodelink.Hub
+}
+
+func assemble(s *settings.Settings, carrier *carrier, state *store.Store, log *slog.Logger) (*coreParts, error) {
+	c := &coreParts{settings: s, carrier: carrier, log: log}
+	part := func(name string) *slog.Logger { return log.With("part", name) }
+	var err error
+	c.registry, err = registry.New(registry.Config{Store: state, Strategies: registry.Builtin(), Logger: part("registry")})
+	if err != nil {
+		return nil, err
+	}
+	if c.events, err = events.New(events.Config{Client: c.registry, Logger: part("events")}); err != nil {
+		return nil, err
+	}
+	plugins, err := pluginConfig(s, part("plugins"))
+	if err != nil {
+		return nil, err
+	}
+	if c.host, err = host.New(plugins); err != nil {
+		return nil, err
+	}
+	c.reconciler, err = reconcile.New(reconcile.Config{
+		Client: c.registry, Source: c.host, Events: c.events, DecideTimeout: s.Plugins.DecideTimeout, Logger: part("reconcile"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c.scheduler, err = scheduler.New(scheduler.Config{Client: c.registry, Events: c.events, Logger: part("scheduler")}); err != nil {
+		return nil, err
+	}
+	if c.lifecycle, err = lifecycle.New(lifecycle.Config{Client: c.registry, Events: c.events, Logger: part("lifecycle")}); err != nil {
+		return nil, err
+	}
+	c.hub, err = nodelink.New(nodelink.Config{
+		Bus: carrier.bus, Client: c.registry, Events: c.events, Logger: part("nodes"),
+		Term: func() uint64 { return uint64(state.Term()) },
+		Blob: func(ctx context.Context, digest string) (io.ReadCloser, error) {
+			_, content, err := carrier.bus.GetBlob(ctx, digest)
+			return content, err
+		},
+	})
+	return c, err
+}
+
+// pluginConfig has the built-in kinds served by this binary, in one process.
+func pluginConfig(s *settings.Settings, log *slog.Logger) (host.Config, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return host.Config{}, fmt.Errorf("find this program: %w", err)
+	}
+	c := host.Config{Folder: s.Plugins.Folder, DecideTimeout: s.Plugins.DecideTimeout, Logger: log}
+	if len(s.Plugins.Builtin) > 0 {
+		c.Plugins = append(c.Plugins, host.Plugin{
+			Name: "builtin", Command: self, Args: []string{"plugin", "--kinds=" + strings.Join(s.Plugins.Builtin, ",")},
+		})
+	}
+	for _, p := range s.Plugins.Run {
+		c.Plugins = append(c.Plugins, host.Plugin{Name: p.Name, Command: p.Command, Args: p.Args, Env: p.Env, Kinds: p.Kinds})
+	}
+	return c, nil
+}
+
+// run runs the parts until ctx ends or one of them does.
+func (c *coreParts) run(ctx context.Context, ready func(Core) error) error {
+	listener, err := listen(ctx, c.settings.API.Listen, settings.DefaultAPI)
+	if err != nil {
+		return err
+	}
+	url := "https://" + listener.Addr().String()
+	server, err := c.apiServer(url)
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for name, run := range map[string]func(context.Context) error{
+		"registry": c.registry.Run, "events": c.events.Run, "plugins": c.host.Run, "reconcile": c.reconciler.Run,
+		"scheduler": c.scheduler.Run, "lifecycle": c.lifecycle.Run, "nodes": c.hub.Run,
+		"api": func(ctx context.Context) error { return server.Serve(ctx, listener) },
+	} {
+		group.Go(func() error {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	if err := c.writeFiles(url); err != nil {
+		group.Go(func() error { return err })
+	} else {
+		group.Go(func() error { return ready(Core{Server: url, NATS: c.carrier.url, Client: c.registry, Hub: c.hub}) })
+	}
+	return group.Wait()
+}
+
+func (c *coreParts) apiServer(url string) (*apiserver.Server, error) {
+	authority, err := auth.OpenAuthority(Paths{c.settings.Data}.PKI())
+	if err != nil {
+		return nil, err
+	}
+	names := append([]string{"localhost", "127.0.0.1", "::1", hostOf(url)}, c.settings.API.Names...)
+	tls, err := authority.ServerConfig(names...)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := auth.OpenTokens(filepath.Join(Paths{c.settings.Data}.Core(), "tokens.json"))
+	if err != nil {
+		return nil, err
+	}
+	limit := resource.MustParse(c.settings.Core.BlobLimit) // was validated
+	spool := filepath.Join(Paths{c.settings.Data}.Core(), "uploads")
+	if err := os.MkdirAll(spool, 0o700); err != nil {
+		return nil, fmt.Errorf("make folder for uploads: %w", err)
+	}
+	return apiserver.New(apiserver.Config{
+		Client: c.registry, Authenticate: &auth.Authenticator{Tokens: tokens}, Authorize: auth.Roles{}, TLS: tls,
+		Log: c.log.With("part", "api"), Logs: c.hub, Blobs: c.carrier.bus, Scale: c.registry, Convert: c.registry,
+		MaxBlob: limit.Value(), SpoolDir: spool,
+	})
+}
+
+// writeFiles writes what clients need to find the cluster.
+func (c *coreParts) writeFiles(url string) error {
+	paths := Paths{c.settings.Data}
+	authority, err := auth.OpenAuthority(paths.PKI())
+	if err != nil {
+		return err
+	}
+	for path, user := range map[string]core.User{paths.Kubeconfig(): admin, paths.ReaderKubeconfig(): reader} {
+		if err := (auth.Kubeconfig{Server: url, Authority: authority, User: user}).WriteFile(path); err != nil {
+			return err
+		}
+	}
+	if err := writeSecret(paths.NATSAddress(), []byte(c.carrier.url+"\n")); err != nil {
+		return err
+	}
+	if _, err := os.Stat(paths.ObserverCredentials()); err == nil {
+		return nil
+	}
+	observer, err := issue(c.settings, bus.Identity{Role: bus.RoleObserver, Name: "observer"})
+	if err != nil {
+		c.log.Info("credentials for observers are not made here", "why", err)
+		return nil
+	}
+	return writeSecret(paths.ObserverCredentials(), observer)
+}
+
+func hostOf(url string) string {
+	host := strings.TrimPrefix(url, "https://")
+	if i := strings.LastIndex(host, ":"); i >= 0 {
+		host = host[:i]
+	}
+	return strings.Trim(host, "[]")
+}
+
+// drainTime bounds how long the end of a process may take.
+const drainTime = 4 * time.Second

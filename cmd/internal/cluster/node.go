@@ -1,0 +1,169 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/weftrun/weft/cmd/internal/settings"
+	"github.com/weftrun/weft/core/nodelink"
+	"github.com/weftrun/weft/wasm/engine"
+	"github.com/weftrun/weft/wasm/executor"
+	"github.com/weftrun/weft/wasm/image"
+	"github.com/weftrun/weft/wasm/node"
+)
+
+// RunNode runs a node's agent, and its executor in a process of its own, until
+// ctx ends. With dieTogether the executor ends with this process however that
+// ends; else it lives on for a while, for the next agent to find.
+func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTogether bool) error {
+	folder := Paths{s.Data}.Node(s.Node.Name)
+	release, err := lock(folder, "a node of this name")
+	if err != nil {
+		return err
+	}
+	defer release()
+	conn, err := connectNode(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // it ends with the process
+	link, err := nodelink.NewLink(conn, log.With("part", "link"))
+	if err != nil {
+		return err
+	}
+	runtime, err := newExecutor(s, folder, log, dieTogether)
+	if err != nil {
+		return err
+	}
+	images, err := image.New(image.Config{
+		Folders: s.Node.ModulePath, ForbidAbsolute: !s.Node.AbsoluteFiles,
+		CacheDir: filepath.Join(folder, "images"), Blob: link.Blob,
+	})
+	if err != nil {
+		return err
+	}
+	registered, err := describeNode(s)
+	if err != nil {
+		return err
+	}
+	agent, err := node.New(node.Config{
+		Node: registered, Link: link, Runtime: runtime, Images: images,
+		Logs: filepath.Join(folder, "logs"), Logger: log.With("part", "agent"),
+	})
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return runtime.Run(ctx) })
+	group.Go(func() error { return link.Run(ctx) })
+	group.Go(func() error { return agent.Run(ctx) })
+	return group.Wait()
+}
+
+// executorSettings reach the executor's process.
+type executorSettings struct {
+	Compiled string `json:"compiled"`
+}
+
+func newExecutor(s *settings.Settings, folder string, log *slog.Logger, dieTogether bool) (*executor.Client, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	own, err := json.Marshal(executorSettings{Compiled: Paths{s.Data}.Compiled()})
+	if err != nil {
+		return nil, fmt.Errorf("encode executor settings: %w", err)
+	}
+	return executor.New(executor.Config{
+		Command: []string{self, "executor"}, Dir: filepath.Join(folder, "executor"), DieWithParent: dieTogether,
+		Settings: own, Env: []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}, Logger: log.With("part", "executor"),
+	})
+}
+
+// RunExecutor is the executor's process: it runs guests for the agent that
+// started it.
+func RunExecutor(ctx context.Context, input io.Reader, log *slog.Logger) error {
+	return executor.Main(ctx, executor.MainConfig{
+		Input: input, Logger: log,
+		Open: func(ctx context.Context, raw json.RawMessage) (executor.Runtime, error) {
+			var own executorSettings
+			if err := json.Unmarshal(raw, &own); err != nil {
+				return nil, fmt.Errorf("decode executor settings: %w", err)
+			}
+			return engine.New(ctx, engine.Config{CacheDir: own.Compiled, Logger: log})
+		},
+	})
+}
+
+// describeNode is the node as it registers.
+func describeNode(s *settings.Settings) (*corev1.Node, error) {
+	taints, err := settings.ParseTaints(s.Node.Taints)
+	if err != nil {
+		return nil, fmt.Errorf("node.taints: %w", err)
+	}
+	cpu, errCPU := resource.ParseQuantity(s.Node.CPU)
+	memory, errMemory := resource.ParseQuantity(s.Node.Memory)
+	if err := errors.Join(errCPU, errMemory); err != nil {
+		return nil, fmt.Errorf("node.cpu and node.memory: %w", err)
+	}
+	capacity := corev1.ResourceList{
+		corev1.ResourceCPU: cpu, corev1.ResourceMemory: memory,
+		corev1.ResourcePods: *resource.NewQuantity(int64(s.Node.Pods), resource.DecimalSI),
+	}
+	labels := map[string]string{
+		corev1.LabelHostname: s.Node.Name, corev1.LabelOSStable: "wasi", corev1.LabelArchStable: "wasm",
+	}
+	for key, value := range s.Node.Labels {
+		labels[key] = value
+	}
+	return &corev1.Node{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
+		ObjectMeta: metav1.ObjectMeta{Name: s.Node.Name, Labels: labels},
+		Spec:       corev1.NodeSpec{Taints: taints},
+		Status: corev1.NodeStatus{
+			Capacity: capacity, Allocatable: capacity,
+			Addresses: []corev1.NodeAddress{
+				{Type: corev1.NodeInternalIP, Address: address()}, {Type: corev1.NodeHostName, Address: s.Node.Name},
+			},
+			Conditions: []corev1.NodeCondition{
+				{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse, Reason: "NodeHasSufficientMemory", Message: "the node has sufficient memory available"},
+				{Type: corev1.NodeDiskPressure, Status: corev1.ConditionFalse, Reason: "NodeHasNoDiskPressure", Message: "the node has no disk pressure"},
+				{Type: corev1.NodePIDPressure, Status: corev1.ConditionFalse, Reason: "NodeHasSufficientPID", Message: "guests have no processes"},
+				{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "NodeReady", Message: "the node's agent and executor run"},
+			},
+			NodeInfo: corev1.NodeSystemInfo{
+				OperatingSystem: "wasi", Architecture: "wasm", OSImage: runtime.GOOS + "/" + runtime.GOARCH,
+				KubeletVersion: Version, ContainerRuntimeVersion: "wazero://1.12",
+			},
+		},
+	}, nil
+}
+
+// address is the machine's own in its network, or the loopback address.
+func address() string {
+	addresses, err := net.InterfaceAddrs()
+	if err == nil {
+		for _, a := range addresses {
+			if ip, ok := a.(*net.IPNet); ok && ip.IP.IsGlobalUnicast() && ip.IP.To4() != nil {
+				return ip.IP.String()
+			}
+		}
+	}
+	return "127.0.0.1"
+}
+
+// Version is what nodes and the API tell of this build.
+const Version = "v1.36.6+weft"

@@ -1,0 +1,246 @@
+// Package commands holds Weft's own commands, those that kubectl does not
+// have. It must only read flags and hand over.
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/cmd/internal/cluster"
+	"github.com/weftrun/weft/cmd/internal/settings"
+)
+
+// flags are those of every process of a cluster.
+type flags struct {
+	config, data, level string
+}
+
+func (f *flags) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.config, "config", "", "settings file (default: weft.toml in the data folder, if there is one)")
+	c.Flags().StringVar(&f.data, "data", "", "data folder (default: $WEFT_DATA, or ~/.weft)")
+	c.Flags().StringVar(&f.level, "log-level", "", "debug, info, warn or error (default: log_level in the settings)")
+}
+
+func (f *flags) load() (*settings.Settings, *slog.Logger, error) {
+	s, err := settings.Load(f.config, f.data)
+	if err != nil {
+		return nil, nil, err
+	}
+	if f.level != "" {
+		s.LogLevel = f.level
+		if err := s.Validate(); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := os.MkdirAll(s.Data, 0o700); err != nil {
+		return nil, nil, fmt.Errorf("make data folder: %w", err)
+	}
+	return s, logger(s.LogLevel), nil
+}
+
+// again are the flags that lead another process to the same settings.
+func (f *flags) again(s *settings.Settings) []string {
+	args := []string{"--data=" + s.Data, "--log-level=" + s.LogLevel}
+	if f.config != "" {
+		args = append(args, "--config="+f.config)
+	}
+	return args
+}
+
+func logger(level string) *slog.Logger {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		l = slog.LevelInfo // settings were validated
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
+}
+
+// untilSignal ends the context at the first signal; a second ends the process
+// at once.
+func untilSignal(work func(context.Context) error) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		stop() // signals have their usual effect again
+	}()
+	err := work(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// All returns Weft's own commands.
+func All() []*cobra.Command {
+	return []*cobra.Command{up(), coreCommand(), node(), pluginCommand(), executor(), credentials()}
+}
+
+func up() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use:   "up [FOLDER]",
+		Short: "Run a whole cluster in the foreground, and apply the manifests in a folder",
+		Long: `Run a whole cluster in the foreground: an embedded NATS server, the core, the
+plugin process of the built-in kinds, and a node with its executor. The
+manifests in FOLDER are applied, and modules that they name as file:NAME are
+looked for in it. Ctrl-C stops everything.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if f.level == "" {
+				f.level = os.Getenv("WEFT_LOG_LEVEL")
+			}
+			s, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			if f.level == "" && s.Source == "" {
+				s.LogLevel = "warn" // a person watches
+				log = logger(s.LogLevel)
+			}
+			u := cluster.Up{Settings: s, Flags: f.again(s), Out: c.OutOrStdout(), Logger: log}
+			if len(args) > 0 {
+				u.Folder = args[0]
+			}
+			return untilSignal(u.Run)
+		},
+	}
+	f.add(c)
+	return c
+}
+
+func coreCommand() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use:   "core",
+		Short: "Run a core: the API, the store, the scheduler and the controllers' host",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			return untilSignal(func(ctx context.Context) error {
+				return cluster.RunCore(ctx, s, log, func(c cluster.Core) error {
+					log.Info("core is ready", "api", c.Server, "nats", c.NATS)
+					return nil
+				})
+			})
+		},
+	}
+	f.add(c)
+	return c
+}
+
+func node() *cobra.Command {
+	var f flags
+	var name string
+	var modules []string
+	var dieWithParent bool
+	c := &cobra.Command{
+		Use:   "node",
+		Short: "Run a node: it runs the pods that the scheduler gives it",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			if name != "" {
+				s.Node.Name = name
+			}
+			s.Node.ModulePath = append(modules, s.Node.ModulePath...)
+			if err := s.Validate(); err != nil {
+				return err
+			}
+			return untilSignal(func(ctx context.Context) error {
+				if dieWithParent {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithCancel(ctx)
+					defer cancel()
+					go func() {
+						_, _ = io.Copy(io.Discard, os.Stdin) // ends with the parent
+						cancel()
+					}()
+				}
+				return cluster.RunNode(ctx, s, log, dieWithParent)
+			})
+		},
+	}
+	f.add(c)
+	c.Flags().StringVar(&name, "name", "", "the node's name (default: node.name in the settings)")
+	c.Flags().StringSliceVar(&modules, "module-path", nil, "further folders in which image = \"file:NAME\" is looked for, first")
+	c.Flags().BoolVar(&dieWithParent, "die-with-parent", false, "end, with the executor and all pods, when standard input ends")
+	return c
+}
+
+func pluginCommand() *cobra.Command {
+	var kinds []string
+	c := &cobra.Command{
+		Use:   "plugin",
+		Short: "Serve the controllers of built-in kinds to a core (a core starts this itself)",
+		Args:  cobra.NoArgs,
+		RunE:  func(*cobra.Command, []string) error { return cluster.RunPlugin(kinds) },
+	}
+	c.Flags().StringSliceVar(&kinds, "kinds", nil, "kinds to serve (default: all built-in ones)")
+	return c
+}
+
+func executor() *cobra.Command {
+	return &cobra.Command{
+		Use: "executor", Short: "Run guests for a node (a node starts this itself)", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return untilSignal(func(ctx context.Context) error { return cluster.RunExecutor(ctx, os.Stdin, logger("warn")) })
+		},
+	}
+}
+
+func credentials() *cobra.Command {
+	var f flags
+	c := &cobra.Command{
+		Use:   "credentials ROLE NAME",
+		Short: "Print NATS credentials for a node, an observer or a core",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, _, err := f.load()
+			if err != nil {
+				return err
+			}
+			data, err := cluster.Credentials(s, bus.Identity{Role: bus.Role(args[0]), Name: args[1]})
+			if err != nil {
+				return err
+			}
+			_, err = c.OutOrStdout().Write(data)
+			return err
+		},
+	}
+	f.add(c)
+	return c
+}
+
+// Daemon tells whether a command line runs a part of a cluster, which needs
+// none of kubectl.
+func Daemon(args []string) (*cobra.Command, bool) {
+	if len(args) == 0 {
+		return nil, false
+	}
+	for _, c := range All() {
+		if c.Name() == args[0] && !strings.HasPrefix(c.Name(), "credentials") {
+			root := &cobra.Command{Use: "weft", SilenceUsage: true, SilenceErrors: true}
+			root.AddCommand(c)
+			root.SetArgs(args)
+			return root, true
+		}
+	}
+	return nil, false
+}
