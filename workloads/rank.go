@@ -9,7 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // rank is what decides when a pod is given up, read once for each pod so that
@@ -153,12 +152,4 @@ func mostRestarts(pod *corev1.Pod) int32 {
 		most = max(most, pod.Status.ContainerStatuses[i].RestartCount)
 	}
 	return most
-}
-
-// Latest returns the later of two times; zero is the earliest.
-func Latest(a, b metav1.Time) metav1.Time {
-	if a.Before(&b) {
-		return b
-	}
-	return a
 }
