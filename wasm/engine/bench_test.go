@@ -30,7 +30,7 @@ func BenchmarkPrepareCached(b *testing.B) {
 	dir := b.TempDir()
 	goModule(b, open(b, engine.Config{CacheDir: dir}), "hello")
 	path := b.TempDir() + "/hello.wasm"
-	content := goBinary(b, "hello")
+	content := wasmtest.BuildGo(b, examples+"hello")
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		b.Fatal(err)
 	}

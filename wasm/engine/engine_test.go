@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -77,25 +76,12 @@ func wait(tb testing.TB, i wasm.Instance) wasm.Exit {
 	return exit
 }
 
-// goBinary builds an example for WASI.
-func goBinary(tb testing.TB, name string) []byte {
-	tb.Helper()
-	path := filepath.Join(tb.TempDir(), name+".wasm")
-	cmd := exec.CommandContext(tb.Context(), "go", "build", "-ldflags=-s -w", "-o", path, "github.com/weftrun/weft/examples/src/"+name)
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		tb.Skipf("cannot build a Go guest here: %v\n%s", err, out)
-	}
-	content, err := os.ReadFile(path)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return content
-}
+// examples is where the example guests' packages are.
+const examples = "github.com/weftrun/weft/examples/src/"
 
 func goModule(tb testing.TB, e *engine.Engine, name string) wasm.Module {
 	tb.Helper()
-	content := goBinary(tb, name)
+	content := wasmtest.BuildGo(tb, examples+name)
 	path := filepath.Join(tb.TempDir(), name+".wasm")
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		tb.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,10 +21,8 @@ import (
 func TestGuestsWorld(t *testing.T) {
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "files.wasm")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", bin, "./testdata/files")
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Skipf("cannot build a Go guest here: %v\n%s", err, out)
+	if err := os.WriteFile(bin, wasmtest.BuildGo(t, "./testdata/files"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	rw, ro, secret := filepath.Join(dir, "rw"), filepath.Join(dir, "ro"), filepath.Join(dir, "secret")
 	for _, d := range []string{rw, ro, secret, filepath.Join(rw, "sub")} {
