@@ -78,10 +78,8 @@ func streamBothWays(t *testing.T, connect func(bus.Identity) bus.Bus) {
 		{c, bus.APISubject(Core, "watch"), "core/core-1"},
 	} {
 		s := must(open.from.Open(within(t), bus.Message{Subject: open.subject, Header: bus.Header{"Key": "v"}, Data: []byte("d")}))(t)
-		content := make([]byte, 3<<20)
-		for i := range content {
-			content[i] = byte(rand.IntN(256))
-		}
+		content := make([]byte, 1<<20) // four windows
+		must(rand.NewChaCha8([32]byte{}).Read(content))(t)
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if _, err := s.Write(content); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
 	"testing"
 
 	"github.com/weftrun/weft/bus"
@@ -142,4 +143,37 @@ func BenchmarkStream(b *testing.B) {
 		}
 		_ = stream.Close()
 	}
+}
+
+// BenchmarkStart also tells what an idle server with one connection holds.
+func BenchmarkStart(b *testing.B) {
+	dir := b.TempDir()
+	heap := func() float64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc) / (1 << 20)
+	}
+	before, after := heap(), 0.0
+	for b.Loop() {
+		s, err := embedded.Start(b.Context(), embedded.Config{Dir: dir, Logger: quiet()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		c, err := s.Connect(b.Context(), bustest.Core)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := c.OpenLog(b.Context(), "WAL"); err != nil {
+			b.Fatal(err)
+		}
+		if after == 0 {
+			b.StopTimer()
+			after = heap()
+			b.StartTimer()
+		}
+		_ = c.Close()
+		s.Shutdown()
+	}
+	b.ReportMetric(after-before, "idle-MiB")
 }

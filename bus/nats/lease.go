@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 	"github.com/weftrun/weft/bus"
 )
 
@@ -22,6 +24,7 @@ type lease struct {
 	name     string
 	holder   string
 	ttl      time.Duration
+	nonce    string // of this acquisition
 	sequence uint64
 	deadline time.Time
 }
@@ -29,7 +32,7 @@ type lease struct {
 // Acquire implements bus.Leases. The server counts whole seconds: it frees a
 // lease up to a second later than ttl says, never earlier.
 func (c *Conn) Acquire(ctx context.Context, name, holder string, ttl time.Duration) (bus.Lease, error) {
-	l := &lease{conn: c, name: name, holder: holder, ttl: ttl}
+	l := &lease{conn: c, name: name, holder: holder, ttl: ttl, nonce: nuid.Next()}
 	if err := l.acquire(ctx); err != nil {
 		return nil, fmt.Errorf("acquire lease %s: %w", name, err)
 	}
@@ -59,11 +62,15 @@ func (l *lease) acquire(ctx context.Context) error {
 		return l.put(ctx, 0) // it ran out in between
 	case getErr != nil:
 		return translate(getErr)
-	case string(held.Data) != l.holder:
-		return fmt.Errorf("%s holds it: %w", held.Data, bus.ErrConflict)
+	}
+	if _, holder, _ := strings.Cut(string(held.Data), " "); holder != l.holder {
+		return fmt.Errorf("%s holds it: %w", holder, bus.ErrConflict)
 	}
 	return l.put(ctx, held.Sequence)
 }
+
+// content is what the lease's message holds.
+func (l *lease) content() string { return l.nonce + " " + l.holder }
 
 // leases opens the stream of leases.
 func (c *Conn) leases(ctx context.Context) (jetstream.Stream, error) {
@@ -93,7 +100,7 @@ func (c *Conn) leases(ctx context.Context) (jetstream.Stream, error) {
 func (l *lease) put(ctx context.Context, last uint64) error {
 	asked := time.Now()
 	seconds := int64((l.ttl + time.Second - 1) / time.Second)
-	m := &natsgo.Msg{Subject: bus.LeaseSubject(l.name), Data: []byte(l.holder), Header: natsgo.Header{
+	m := &natsgo.Msg{Subject: bus.LeaseSubject(l.name), Data: []byte(l.content()), Header: natsgo.Header{
 		jetstream.ExpectedLastSubjSeqHeader: []string{strconv.FormatUint(last, 10)},
 		jetstream.MsgTTLHeader:              []string{strconv.FormatInt(seconds, 10)},
 	}}
@@ -122,10 +129,33 @@ func (l *lease) Deadline() time.Time { return l.deadline }
 func (l *lease) Renew(ctx context.Context) error {
 	ctx, cancel := bounded(ctx, l.ttl)
 	defer cancel()
-	if err := l.put(ctx, l.sequence); err != nil {
+	err := l.put(ctx, l.sequence)
+	if errors.Is(err, bus.ErrConflict) {
+		err = l.renewUnheard(ctx, err)
+	}
+	if err != nil {
 		return fmt.Errorf("renew lease %s: %w", l.name, err)
 	}
 	return nil
+}
+
+// renewUnheard renews after a conflict that an earlier renewal made, whose
+// acknowledgement was lost; any other conflict stands.
+func (l *lease) renewUnheard(ctx context.Context, conflict error) error {
+	stream, err := l.conn.leases(ctx)
+	if err != nil {
+		return err
+	}
+	held, err := stream.GetLastMsgForSubject(ctx, bus.LeaseSubject(l.name))
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return conflict
+	case err != nil:
+		return translate(err)
+	case string(held.Data) != l.content():
+		return conflict
+	}
+	return l.put(ctx, held.Sequence)
 }
 
 // Resign implements bus.Lease.

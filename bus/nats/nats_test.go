@@ -185,6 +185,8 @@ func TestTakeOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin := time.Now()
+	each := time.NewTicker(50 * time.Millisecond)
+	defer each.Stop()
 	for {
 		_, err := next.Acquire(t.Context(), "leader", "b", 2*time.Second)
 		if err == nil {
@@ -193,7 +195,7 @@ func TestTakeOver(t *testing.T) {
 		if !errors.Is(err, bus.ErrConflict) || time.Since(begin) > 10*time.Second {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		<-each.C
 	}
 	if time.Now().Before(held.Deadline()) {
 		t.Error("taken before the deadline")
