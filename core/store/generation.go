@@ -155,7 +155,7 @@ func (w *snapshotWriter) write(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return w.log.append(ctx, c.Key.seal(w.header(kindManifest, 1), body))
+	return w.log.append(ctx, w.store.codec.seal(w.header(kindManifest, 1), body))
 }
 
 func (w *snapshotWriter) writeNewest(ctx context.Context) error {
@@ -209,7 +209,7 @@ func (w *snapshotWriter) flush(ctx context.Context) error {
 	if w.count == 0 {
 		return nil
 	}
-	record := w.store.config.Key.seal(w.header(kindChunk, w.count), w.body)
+	record := w.store.codec.seal(w.header(kindChunk, w.count), w.body)
 	w.body, w.count = w.body[:0], 0
 	w.generation.Sums = append(w.generation.Sums, recordSum(record))
 	return w.log.append(ctx, record)
@@ -224,7 +224,7 @@ func recordSum(record []byte) uint32 { return binary.LittleEndian.Uint32(record[
 
 // verify reads the whole snapshot back.
 func (w *snapshotWriter) verify(ctx context.Context) error {
-	key := w.store.config.Key
+	records := newCodec(w.store.config.Key) // its decompressor's memory is not kept
 	g, objects, next := &w.generation, 0, w.generation.First
 	for record, err := range w.store.config.Snapshots.Read(ctx, g.First) {
 		if err != nil {
@@ -237,7 +237,7 @@ func (w *snapshotWriter) verify(ctx context.Context) error {
 		if record.Sequence > w.log.last {
 			break
 		}
-		h, body, err := key.open(record.Data)
+		h, body, err := records.open(record.Data)
 		if err != nil {
 			return fmt.Errorf("record %d: %w", record.Sequence, err)
 		}
@@ -273,8 +273,8 @@ func (g *generation) checkChunk(h header, record bus.Record) error {
 }
 
 // openManifest decodes a manifest, whose record has that sequence.
-func (k Key) openManifest(record bus.Record) (*generation, error) {
-	h, body, err := k.open(record.Data)
+func (c *codec) openManifest(record bus.Record) (*generation, error) {
+	h, body, err := c.open(record.Data)
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 // pipeline reads the records of a log from next to last in order, and decodes
 // them in parallel.
 type pipeline struct {
-	key        Key
+	codec      *codec
 	name       string
 	next, last uint64
 	generation *generation // whose chunks they must be; nil for the WAL
@@ -113,7 +113,7 @@ func (p *pipeline) read(ctx context.Context, records iter.Seq2[bus.Record, error
 }
 
 func (p *pipeline) decode(record bus.Record) (*decoded, error) {
-	h, body, err := p.key.open(record.Data)
+	h, body, err := p.codec.open(record.Data)
 	if err != nil {
 		return nil, err
 	}

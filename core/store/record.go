@@ -79,21 +79,36 @@ var (
 
 var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
-var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false))
+// codec makes and opens records. Each store has its own: the compressor's
+// parts wait on channels, which must not be shared between test bubbles. It is
+// safe for concurrent use.
+type codec struct {
+	key     Key
+	encoder func() *zstd.Encoder
+	decoder func() *zstd.Decoder
+}
+
+func newCodec(key Key) *codec {
+	return &codec{key: key, encoder: sync.OnceValue(newEncoder), decoder: sync.OnceValue(newDecoder)}
+}
+
+func newEncoder() *zstd.Encoder {
+	// Two use it: the committer and the snapshot's writer.
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false),
+		zstd.WithEncoderConcurrency(2), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		panic(err) // the options are constant
 	}
 	return e
-})
+}
 
-var zstdDecoder = sync.OnceValue(func() *zstd.Decoder {
+func newDecoder() *zstd.Decoder {
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxPlain))
 	if err != nil {
 		panic(err) // the options are constant
 	}
 	return d
-})
+}
 
 func checksum(record []byte) uint32 {
 	sum := crc32.Update(0, castagnoli(), record[:checksumAt])
@@ -101,17 +116,17 @@ func checksum(record []byte) uint32 {
 }
 
 // seal makes a record of a body. The body is not kept.
-func (k Key) seal(h header, body []byte) []byte {
-	plain, codec := body, codecNone
+func (c *codec) seal(h header, body []byte) []byte {
+	plain, method := body, codecNone
 	if len(body) >= compressFrom {
-		if packed := zstdEncoder().EncodeAll(body, nil); len(packed) < len(body) {
-			plain, codec = packed, codecZstd
+		if packed := c.encoder().EncodeAll(body, nil); len(packed) < len(body) {
+			plain, method = packed, codecZstd
 		}
 	}
-	out := make([]byte, headerSize, headerSize+len(plain)+k.aead.Overhead())
+	out := make([]byte, headerSize, headerSize+len(plain)+c.key.aead.Overhead())
 	copy(out, "WEFT")
-	out[4], out[5], out[6], out[7] = formatVersion, readerVersion, uint8(h.kind), codec
-	copy(out[8:16], k.id[:])
+	out[4], out[5], out[6], out[7] = formatVersion, readerVersion, uint8(h.kind), method
+	copy(out[8:16], c.key.id[:])
 	le := binary.LittleEndian
 	le.PutUint64(out[16:], uint64(h.term))
 	le.PutUint64(out[24:], uint64(h.first))
@@ -119,7 +134,7 @@ func (k Key) seal(h header, body []byte) []byte {
 	le.PutUint32(out[40:], h.count)
 	le.PutUint32(out[44:], uint32(len(body)))
 	_, _ = rand.Read(out[nonceAt : nonceAt+nonceSize]) // never fails
-	out = k.aead.Seal(out, out[nonceAt:nonceAt+nonceSize], plain, out[:checksumAt])
+	out = c.key.aead.Seal(out, out[nonceAt:nonceAt+nonceSize], plain, out[:checksumAt])
 	le.PutUint32(out[checksumAt:], checksum(out))
 	return out
 }
@@ -152,13 +167,13 @@ func readHeader(record []byte) (header, error) {
 }
 
 // open is seal's inverse. The body may alias record's memory.
-func (k Key) open(record []byte) (header, []byte, error) {
+func (c *codec) open(record []byte) (header, []byte, error) {
 	h, err := readHeader(record)
 	if err != nil {
 		return header{}, nil, err
 	}
-	if id := [8]byte(record[8:16]); id != k.id {
-		return header{}, nil, fmt.Errorf("%w: it names key %s, this is %s", ErrWrongKey, hex.EncodeToString(id[:]), k)
+	if id := [8]byte(record[8:16]); id != c.key.id {
+		return header{}, nil, fmt.Errorf("%w: it names key %s, this is %s", ErrWrongKey, hex.EncodeToString(id[:]), c.key)
 	}
 	size := binary.LittleEndian.Uint32(record[44:])
 	if size > maxPlain {
@@ -166,27 +181,27 @@ func (k Key) open(record []byte) (header, []byte, error) {
 	}
 	nonce := record[nonceAt : nonceAt+nonceSize]
 	sealed := record[headerSize:]
-	body, err := k.aead.Open(nil, nonce, sealed, record[:checksumAt])
+	body, err := c.key.aead.Open(nil, nonce, sealed, record[:checksumAt])
 	if err != nil {
-		return header{}, nil, fmt.Errorf("%w: decrypt with %s: %w", ErrDamaged, k, err)
+		return header{}, nil, fmt.Errorf("%w: decrypt with %s: %w", ErrDamaged, c.key, err)
 	}
-	if body, err = unpack(record[7], body, int(size)); err != nil {
+	if body, err = c.unpack(record[7], body, int(size)); err != nil {
 		return header{}, nil, err
 	}
 	return h, body, nil
 }
 
-func unpack(codec uint8, body []byte, size int) ([]byte, error) {
-	switch codec {
+func (c *codec) unpack(method uint8, body []byte, size int) ([]byte, error) {
+	switch method {
 	case codecNone:
 	case codecZstd:
-		plain, err := zstdDecoder().DecodeAll(body, make([]byte, 0, size))
+		plain, err := c.decoder().DecodeAll(body, make([]byte, 0, size))
 		if err != nil {
 			return nil, fmt.Errorf("%w: decompress: %w", ErrDamaged, err)
 		}
 		body = plain
 	default:
-		return nil, fmt.Errorf("%w: unknown codec %d", ErrDamaged, codec)
+		return nil, fmt.Errorf("%w: unknown codec %d", ErrDamaged, method)
 	}
 	if len(body) != size {
 		return nil, fmt.Errorf("%w: a body of %d bytes, should have %d", ErrDamaged, len(body), size)

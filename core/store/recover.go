@@ -25,7 +25,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	}
 	config = config.withDefaults()
 	start := time.Now()
-	r := &recovery{config: config}
+	r := &recovery{config: config, codec: newCodec(config.Key)}
 	if err := r.load(ctx); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -41,6 +41,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 func newStore(config Config) *Store {
 	s := &Store{
 		config:  config,
+		codec:   newCodec(config.Key),
 		done:    make(chan struct{}),
 		nudge:   make(chan struct{}, 1), // one token
 		compact: make(chan struct{}, 1), // one token
@@ -55,6 +56,7 @@ func newStore(config Config) *Store {
 // recovery builds a store's state. It is used by one goroutine.
 type recovery struct {
 	config  Config
+	codec   *codec // apart from the store's: its decompressor's memory is not kept
 	store   *Store
 	base    int64 // the snapshot's revision: what is older is in it
 	last    int64 // the newest revision of a change
@@ -65,7 +67,7 @@ type recovery struct {
 
 // reset forgets everything, before an attempt.
 func (r *recovery) reset() {
-	*r = recovery{config: r.config, store: newStore(r.config)}
+	*r = recovery{config: r.config, codec: r.codec, store: newStore(r.config)}
 }
 
 // load recovers the state without changing anything on disk.
@@ -80,7 +82,7 @@ func (r *recovery) load(ctx context.Context) error {
 		return err
 	}
 	if g == nil && first != 1 {
-		return fmt.Errorf("log WAL: records 1 to %d are missing, and there is no snapshot that contains them", first-1)
+		return fmt.Errorf("log WAL: %w: records 1 to %d are missing, and there is no snapshot that contains them", errLogCut, first-1)
 	}
 	r.store.stats.generation.Store(g)
 	return r.replay(ctx, last)
@@ -92,7 +94,7 @@ func (r *recovery) replay(ctx context.Context, last uint64) error {
 	if log.last >= last {
 		return nil
 	}
-	p := pipeline{key: r.config.Key, name: log.name, next: log.last + 1, last: last}
+	p := pipeline{codec: r.codec, name: log.name, next: log.last + 1, last: last}
 	err := p.run(ctx, r.config.Log.Read(ctx, log.last+1), func(d *decoded) error {
 		r.records++
 		r.bytes += int64(d.size)
@@ -175,7 +177,7 @@ func (r *recovery) begin(ctx context.Context) error {
 	for range openAttempts {
 		start := max(r.high, r.last, r.base) + r.config.jump
 		h := header{kind: kindTerm, term: s.term + 1, first: start, high: start}
-		record := r.config.Key.seal(h, nil)
+		record := r.store.codec.seal(h, nil)
 		err := s.log.append(ctx, record)
 		if err == nil {
 			r.bytes += int64(len(record))
@@ -271,9 +273,13 @@ func (r *recovery) warn(problems []error) {
 	}
 }
 
+// errLogCut: the log lacks records that a snapshot says were there. With an
+// older snapshot, writes that were acknowledged would silently be gone.
+var errLogCut = errors.New("incomplete")
+
 // fatal says that an older snapshot would be no better.
 func fatal(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || errors.Is(err, ErrTooNew) || errors.Is(err, ErrWrongKey) || errors.Is(err, bus.ErrUnavailable)
+	return ctx.Err() != nil || errors.Is(err, errLogCut) || errors.Is(err, ErrTooNew) || errors.Is(err, ErrWrongKey) || errors.Is(err, bus.ErrUnavailable)
 }
 
 // manifests returns the records of all manifests in order, and which records
@@ -302,21 +308,23 @@ func (r *recovery) manifests(ctx context.Context) (manifests []bus.Record, damag
 
 // try loads the snapshot with that manifest.
 func (r *recovery) try(ctx context.Context, manifest bus.Record, first, last uint64) (*generation, error) {
-	g, err := r.config.Key.openManifest(manifest)
+	g, err := r.codec.openManifest(manifest)
 	if err != nil {
 		return nil, fmt.Errorf("log snapshots: record %d: %w", manifest.Sequence, err)
 	}
 	if last < g.Sequence {
-		return nil, fmt.Errorf("log WAL: records %d to %d are missing, the snapshot of revision %d contains them", last+1, g.Sequence, g.Revision)
+		return nil, fmt.Errorf("log WAL: %w: records %d to %d are missing, the snapshot of revision %d contains them",
+			errLogCut, last+1, g.Sequence, g.Revision)
 	}
 	if first > g.Sequence+1 {
-		return nil, fmt.Errorf("log WAL: records %d to %d are missing after the snapshot of revision %d", g.Sequence+1, first-1, g.Revision)
+		return nil, fmt.Errorf("log WAL: %w: records %d to %d are missing after the snapshot of revision %d",
+			errLogCut, g.Sequence+1, first-1, g.Revision)
 	}
 	r.reset()
 	r.base, r.last, r.high = g.Revision, g.Revision, g.High
 	r.store.term, r.store.log.last = g.Term, g.Sequence
 	r.store.floor, r.store.start = g.Revision, g.Revision
-	p := pipeline{key: r.config.Key, name: "snapshots", next: g.First, last: manifest.Sequence - 1, generation: g}
+	p := pipeline{codec: r.codec, name: "snapshots", next: g.First, last: manifest.Sequence - 1, generation: g}
 	objects := 0
 	if len(g.Sums) > 0 {
 		err = p.run(ctx, r.config.Snapshots.Read(ctx, g.First), func(d *decoded) error {

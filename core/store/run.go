@@ -186,7 +186,7 @@ func (s *Store) write(ctx context.Context) error {
 			}
 		}
 	}
-	record := s.config.Key.seal(h, body)
+	record := s.codec.seal(h, body)
 	if err := s.log.append(ctx, record); err != nil {
 		return err
 	}

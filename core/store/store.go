@@ -16,6 +16,7 @@ import (
 // return. All methods may be called concurrently.
 type Store struct {
 	config    Config
+	codec     *codec
 	term      int64
 	published atomic.Pointer[view]
 	done      chan struct{} // closed when the store has ended

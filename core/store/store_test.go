@@ -292,3 +292,6 @@ func TestSnapshotIsImmutableAndOrdered(t *testing.T) {
 		t.Errorf("%d in ns1, want 67", n)
 	}
 }
+
+// silent is for tests that provoke warnings by the thousand.
+func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -52,6 +52,7 @@ func (w *watch) notify() {
 
 // Next implements core.Watch.
 func (w *watch) Next(ctx context.Context) ([]core.Change, error) {
+	ended := false
 	for {
 		select {
 		case <-w.closed:
@@ -68,6 +69,9 @@ func (w *watch) Next(ctx context.Context) ([]core.Change, error) {
 			return changes, nil
 		}
 		w.position = max(w.position, until)
+		if ended { // and everything before the end was returned
+			return nil, w.store.ended()
+		}
 		select {
 		case <-w.wake:
 		case <-w.closed:
@@ -75,7 +79,7 @@ func (w *watch) Next(ctx context.Context) ([]core.Change, error) {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		case <-w.store.done:
-			return nil, w.store.ended()
+			ended = true
 		}
 	}
 }
