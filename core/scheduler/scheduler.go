@@ -64,6 +64,7 @@ type Scheduler struct {
 	waiting map[types.UID]*waiter     // did not fit
 	flying  map[types.UID]struct{}    // being bound
 	freed   bool                      // room may have become free
+	synced  map[core.GroupResource]struct{}
 }
 
 // waiter is a pod that did not fit.
@@ -103,7 +104,7 @@ func New(c Config) (*Scheduler, error) {
 	}
 	return &Scheduler{
 		config: c, inbox: make(chan update), slots: make(chan struct{}, c.Binds), // one token for each write under way
-		state: NewState(nil), fresh: map[types.UID]*corev1.Pod{}, waiting: map[types.UID]*waiter{}, flying: map[types.UID]struct{}{},
+		state: NewState(nil), fresh: map[types.UID]*corev1.Pod{}, waiting: map[types.UID]*waiter{}, flying: map[types.UID]struct{}{}, synced: map[core.GroupResource]struct{}{},
 	}, nil
 }
 
@@ -216,6 +217,7 @@ func (s *Scheduler) take(u update) {
 // stays assumed.
 func (s *Scheduler) reset(resource core.GroupResource, snapshot core.Snapshot) {
 	s.freed = true
+	s.synced[resource] = struct{}{}
 	if resource == core.Nodes {
 		s.resetNodes(snapshot)
 		return
@@ -341,8 +343,8 @@ func (s *Scheduler) nextWake(now time.Time) time.Duration {
 }
 
 func (s *Scheduler) placeFresh(ctx context.Context, group *errgroup.Group, now time.Time) {
-	if len(s.fresh) == 0 {
-		return
+	if len(s.fresh) == 0 || len(s.synced) < 2 {
+		return // before nodes and pods are both known, reasons would be wrong
 	}
 	pods := make([]*corev1.Pod, 0, len(s.fresh))
 	for uid, pod := range s.fresh {

@@ -83,6 +83,7 @@ func TestWaitsSaysWhyAndGoesOn(t *testing.T) {
 		client := newClient()
 		events := start(t, client)
 		create(t, client, testNode("a", "1", "1Gi", 10))
+		synctest.Wait()
 		create(t, client, testPod("big", "2", ""))
 		time.Sleep(time.Second)
 		synctest.Wait()

@@ -53,8 +53,10 @@ type snapshot struct {
 func New() *Store {
 	return &Store{
 		now: &snapshot{
-			objects: btree.NewBTreeG(func(a, b entry) bool { return a.key.Less(b.key) }),
-			index:   btree.NewBTreeG(lessIndexed),
+			// Without locks: snapshots are written by nobody, and whoever reads
+			// one may write to the store meanwhile.
+			objects: btree.NewBTreeGOptions(func(a, b entry) bool { return a.key.Less(b.key) }, btree.Options{NoLocks: true}),
+			index:   btree.NewBTreeGOptions(lessIndexed, btree.Options{NoLocks: true}),
 			counts:  map[core.GroupResource]int{},
 		},
 		previous: map[place]int64{}, moved: make(chan struct{}),
