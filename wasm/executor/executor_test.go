@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -346,6 +347,54 @@ func BenchmarkStart(b *testing.B) {
 			n += 1000
 		}
 	})
+}
+
+// BenchmarkIdle reports the resident memory of a child that holds nothing, and
+// of one with a thousand parked guests.
+func BenchmarkIdle(b *testing.B) {
+	dir := b.TempDir()
+	a := run(b, dir, executor.Config{DieWithParent: true})
+	digest, path := wasmtest.WriteModule(b, "park")
+	m, err := a.Prepare(b.Context(), digest, path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		b.ReportMetric(resident(b, a.pid), "KiB-idle")
+		for n := range 1000 {
+			startOne(b, a, m, n)
+		}
+		b.ReportMetric(resident(b, a.pid), "KiB-1000")
+		begin := time.Now()
+		for n := range 1000 {
+			s, err := a.OpenSandbox(b.Context(), wasm.SandboxConfig{ID: strconv.Itoa(n)})
+			if err == nil {
+				err = s.Close(b.Context())
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(time.Since(begin).Microseconds())/1000, "µs/close")
+	}
+}
+
+// resident returns the resident memory in KiB of the process in that file.
+func resident(b *testing.B, pidFile string) float64 {
+	pid, err := os.ReadFile(pidFile)
+	if err != nil {
+		b.Fatal(err)
+	}
+	status, err := os.ReadFile("/proc/" + string(pid) + "/status")
+	if err != nil {
+		b.Skip("no /proc here")
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	var n float64
+	if _, err := fmt.Sscan(rest, &n); err != nil {
+		b.Fatal(err)
+	}
+	return n
 }
 
 func startOne(b *testing.B, rt wasm.Runtime, m wasm.Module, n int) {

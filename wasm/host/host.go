@@ -16,6 +16,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/weftrun/weft/wasm"
 	"github.com/weftrun/weft/wasm/module"
@@ -147,7 +148,9 @@ func (g *Guest) Configure() (wazero.ModuleConfig, error) {
 	return c, nil
 }
 
-// sleep returns early when the guest is done: a sleeping guest dies at once.
+// sleep ends the guest when it is done, so that a sleeping guest dies at once.
+// The panic is how wazero's host functions end a guest; returning instead would
+// let the guest go on, in a loop that starves whoever is to end it.
 func (g *Guest) sleep(ns int64) {
 	if ns <= 0 {
 		return
@@ -159,6 +162,7 @@ func (g *Guest) sleep(ns int64) {
 	case <-timer.C:
 	case <-g.Done:
 		timer.Stop()
+		panic(sys.NewExitError(sys.ExitCodeContextCanceled))
 	}
 	g.sleeping.Store(0)
 	g.slept.Add(int64(time.Since(begin)))
