@@ -4,12 +4,10 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 )
 
 func widgetSchema() *apiextensionsv1.JSONSchemaProps {
@@ -31,7 +29,7 @@ func TestTypedClient(t *testing.T) {
 			config.ContentType, config.AcceptContentTypes = form, form
 			client := kubernetes.NewForConfigOrDie(config)
 			lifeOfPods(t, client)
-			discovered(t, client, config)
+			discovered(t, client)
 		})
 	}
 }
@@ -84,7 +82,7 @@ func lifeOfPods(t *testing.T, client kubernetes.Interface) {
 	}
 }
 
-func discovered(t *testing.T, client kubernetes.Interface, _ *rest.Config) {
+func discovered(t *testing.T, client kubernetes.Interface) {
 	t.Helper()
 	groups, resources, err := client.Discovery().ServerGroupsAndResources()
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -361,4 +362,27 @@ func rawTable(t *testing.T, config *rest.Config) (string, error) {
 
 func newRequest(ctx context.Context, url string) (*http.Request, error) {
 	return http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+}
+
+// TestWatchEndsWithServe checks that a watch does not hold up the end, and
+// that its client is told by an end of the stream, not by an error.
+func TestWatchEndsWithServe(t *testing.T) {
+	var w interface{ ResultChan() <-chan watch.Event }
+	began := time.Now()
+	t.Run("cluster", func(t *testing.T) {
+		c := start(t)
+		client := kubernetes.NewForConfigOrDie(c.admin)
+		var err error
+		w, err = client.CoreV1().Pods("").Watch(context.WithoutCancel(t.Context()), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began = time.Now()
+	})
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("the end took %v", took)
+	}
+	if e, ok := <-w.ResultChan(); ok {
+		t.Errorf("got %+v", e)
+	}
 }

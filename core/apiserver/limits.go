@@ -1,11 +1,13 @@
 package apiserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -94,4 +96,42 @@ func checkDepth(data []byte) error {
 		}
 	}
 	return nil
+}
+
+// longRunning counts watches and followed logs, and can end them all.
+type longRunning struct {
+	limit int
+
+	mu      sync.Mutex // guards the fields below
+	ended   bool
+	cancels map[*context.CancelFunc]struct{}
+}
+
+func newLongRunning(limit int) *longRunning {
+	return &longRunning{limit: limit, cancels: map[*context.CancelFunc]struct{}{}}
+}
+
+// enter takes a place until leave is called; cancel is called by end.
+func (l *longRunning) enter(cancel context.CancelFunc) (leave func(), ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended || len(l.cancels) >= l.limit {
+		return nil, false
+	}
+	l.cancels[&cancel] = struct{}{}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.cancels, &cancel)
+	}, true
+}
+
+// end cancels those that run, and admits no more.
+func (l *longRunning) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	for cancel := range l.cancels {
+		(*cancel)()
+	}
 }

@@ -98,12 +98,11 @@ type Config struct {
 type Server struct {
 	Config
 	inflight chan struct{} // as many slots as MaxInflight
-	watches  atomic.Int64
+	watches  *longRunning
 	encoded  *encodings
 	pages    *pages
 	docs     *openapi.Documents
 	catalog  atomic.Pointer[catalog]
-	stopping atomic.Pointer[context.Context] // of Serve: long-running requests end with it
 }
 
 // New checks c and returns a Server that serves nothing yet.
@@ -129,6 +128,7 @@ func New(c Config) (*Server, error) {
 	return &Server{
 		Config:   c,
 		inflight: make(chan struct{}, c.MaxInflight),
+		watches:  newLongRunning(c.MaxWatches),
 		encoded:  newEncodings(c.CacheBytes),
 		pages:    &pages{},
 		docs:     openapi.New(c.Client, c.Version),
@@ -142,13 +142,12 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Serve answers requests on l over TLS until ctx ends, then lets running ones
-// finish for up to 5 s. It closes l.
+// Serve answers requests on l over TLS until ctx ends, then ends watches and
+// lets other requests finish for up to 5 s. It closes l. It may be called once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if s.TLS == nil {
 		return errors.Join(errors.New("serve API: TLS is required"), l.Close())
 	}
-	s.stopping.Store(&ctx)
 	server := &http.Server{
 		Handler:           s.Handler(),
 		TLSConfig:         s.TLS.Clone(),
@@ -183,6 +182,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) shutdown(ctx context.Context, server *http.Server, done <-chan error) error {
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
+	s.watches.end()
 	err := server.Shutdown(grace)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("drain API requests: %w", err), server.Close())
@@ -245,20 +245,11 @@ func (s *Server) pipeline(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	q := parsePath(r)
-	if q.longRunning {
-		if s.watches.Add(1) > int64(s.MaxWatches) {
-			s.watches.Add(-1)
-			return tooMany()
-		}
-		defer s.watches.Add(-1)
-	} else {
-		select {
-		case s.inflight <- struct{}{}:
-			defer func() { <-s.inflight }()
-		default:
-			return tooMany()
-		}
+	ctx, done, err := s.admit(r, q)
+	if err != nil {
+		return err
 	}
+	defer done()
 	user, err := s.Authenticate.Authenticate(r)
 	if err != nil {
 		s.Log.Debug("request refused", "path", r.URL.Path, "err", err)
@@ -272,22 +263,29 @@ func (s *Server) pipeline(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Authorize.Authorize(user, q.resourceAttributes(), q.pathAttributes()); err != nil {
 		return err
 	}
-	ctx, cancel := s.requestContext(r, q)
-	defer cancel()
 	return s.route(w, r.WithContext(core.WithUser(ctx, user)), q)
 }
 
-// requestContext ends a long-running request with Serve, and others in time.
-func (s *Server) requestContext(r *http.Request, q *request) (context.Context, context.CancelFunc) {
-	if !q.longRunning {
-		return context.WithTimeout(r.Context(), requestTimeout(r))
+// admit takes a place among the running requests until done is called, or
+// refuses. The context it returns ends a long-running request with the server,
+// and others in time.
+func (s *Server) admit(r *http.Request, q *request) (ctx context.Context, done func(), err error) {
+	if q.longRunning {
+		ctx, cancel := context.WithCancel(r.Context())
+		leave, ok := s.watches.enter(cancel)
+		if !ok {
+			cancel()
+			return nil, nil, tooMany()
+		}
+		return ctx, func() { leave(); cancel() }, nil
 	}
-	ctx, cancel := context.WithCancel(r.Context())
-	if stopping := s.stopping.Load(); stopping != nil {
-		stop := context.AfterFunc(*stopping, cancel)
-		return ctx, func() { stop(); cancel() }
+	select {
+	case s.inflight <- struct{}{}:
+	default:
+		return nil, nil, tooMany()
 	}
-	return ctx, cancel
+	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout(r))
+	return ctx, func() { cancel(); <-s.inflight }, nil
 }
 
 // route calls the handler of a request that may be answered.
