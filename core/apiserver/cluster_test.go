@@ -199,6 +199,11 @@ func TestScaleOverTheRealWritePath(t *testing.T) {
 	if err != nil || scale.Spec.Replicas != 2 {
 		t.Fatalf("scale %+v, %v", scale, err)
 	}
+	scale.Spec.Replicas = 9
+	dry, err := deployments.UpdateScale(t.Context(), "web", scale, metav1.UpdateOptions{DryRun: []string{"All"}})
+	if err != nil || dry.Spec.Replicas != 9 {
+		t.Errorf("a dry run: %+v, %v", dry, err)
+	}
 	scale.Spec.Replicas = 5
 	if scale, err = deployments.UpdateScale(t.Context(), "web", scale, metav1.UpdateOptions{}); err != nil || scale.Spec.Replicas != 5 {
 		t.Errorf("updated scale %+v, %v", scale, err)

@@ -6,6 +6,8 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/weftrun/weft/core"
 )
 
 var (
@@ -74,46 +76,44 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request, q *request, kind sc
 	return answerSuccess(w, r, http.StatusCreated, nil)
 }
 
-// scale reads or writes how many replicas a workload has.
+// scale reads or writes how many replicas a workload has. What a client
+// returns of a write to scale is a Scale.
 func (s *Server) scale(w http.ResponseWriter, r *http.Request, q *request) error {
-	if s.Scale == nil {
-		return apierrors.NewServiceUnavailable("the scale of objects is not served here")
-	}
+	var scale core.Object
 	var err error
-	switch q.verb {
-	case "patch":
-		_, _, err = s.applyPatch(w, r, q)
-	case "update":
-		err = s.updateScale(w, r, q)
+	switch {
+	case q.verb == "patch":
+		scale, _, err = s.applyPatch(w, r, q)
+	case q.verb == "update":
+		scale, err = s.updateScale(w, r, q)
+	case s.Scale == nil:
+		err = apierrors.NewServiceUnavailable("the scale of objects is not served here")
+	default:
+		scale, err = s.Scale.Scale(q.key())
 	}
-	if err != nil {
-		return err
-	}
-	scale, err := s.Scale.Scale(q.key())
 	if err != nil {
 		return err
 	}
 	return answerRuntime(w, r, http.StatusOK, scale)
 }
 
-func (s *Server) updateScale(w http.ResponseWriter, r *http.Request, q *request) error {
+func (s *Server) updateScale(w http.ResponseWriter, r *http.Request, q *request) (core.Object, error) {
 	o, err := writeOptions(w, r, q)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	body, strict, err := s.readObject(w, r, scaleKind, false)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := judgeStrict(scaleKind, strict, &o); err != nil {
-		return err
+		return nil, err
 	}
 	if err := checkNamespace(body, q); err != nil {
-		return err
+		return nil, err
 	}
 	if err := checkName(body, q); err != nil {
-		return err
+		return nil, err
 	}
-	_, err = s.Client.Update(r.Context(), q.key(), body, o)
-	return err
+	return s.Client.Update(r.Context(), q.key(), body, o)
 }
