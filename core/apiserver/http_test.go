@@ -74,7 +74,7 @@ const (
 	strictly = podsPath + "?fieldValidation=Strict"
 )
 
-func TestErrors(t *testing.T) { //nolint:funlen // a table
+func TestErrors(t *testing.T) {
 	server, f, _ := serve(t, func(c *Config) { c.MaxBody = 1 << 20 })
 	f.put(pod("a"))
 	yamlBody := map[string]string{"Content-Type": typeYAML}

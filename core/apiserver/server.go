@@ -229,7 +229,7 @@ func (s *Server) recovered(w *tracked, r *http.Request, id string) {
 	if cause == nil {
 		return
 	}
-	if cause == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
+	if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(cause)
 	}
 	s.Log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "id", id, "err", fmt.Sprint(cause), "stack", string(debug.Stack()))
