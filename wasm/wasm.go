@@ -112,8 +112,10 @@ type Instance interface {
 	// of times, before and after the end. A sandbox that vanished ends its
 	// instances with reason Lost.
 	Wait(ctx context.Context) (Exit, error)
-	// Stop asks the guest to end and returns at once; a guest that has no way
-	// to hear of it is killed when the grace period is over.
+	// Stop asks the guest to end and returns at once; one that does not is
+	// killed when the grace period is over. A guest that has no way to hear of
+	// it ends at once with code 143, as a process that leaves SIGTERM to its
+	// default. A second Stop may shorten the period.
 	Stop(ctx context.Context, grace time.Duration) error
 	// Kill ends it now.
 	Kill(ctx context.Context) error

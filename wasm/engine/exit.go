@@ -24,6 +24,7 @@ const (
 	codeNotStarted = 128
 	codeTrapped    = 134
 	codeKilled     = 137
+	codeTerminated = 143 // as a process that leaves SIGTERM to its default
 )
 
 // classify says how an instance ended, from what wazero returned.
@@ -34,11 +35,11 @@ func (i *instance) classify(p phase, err error) wasm.Exit {
 		return wasm.Exit{Reason: wasm.Exited}
 	case errors.As(err, &exited):
 		if i.killed.Load() && exited.ExitCode() == sys.ExitCodeContextCanceled {
-			return killed()
+			return i.end()
 		}
 		return i.exitedWith(exited.ExitCode())
 	case i.killed.Load():
-		return killed()
+		return i.end()
 	case p == instantiating || p == starting && !strings.Contains(err.Error(), "wasm error"):
 		return wasm.Exit{Reason: wasm.NotStarted, Code: codeNotStarted, Message: firstLine(err.Error())}
 	}
@@ -49,7 +50,13 @@ func (i *instance) classify(p phase, err error) wasm.Exit {
 	return wasm.Exit{Reason: wasm.Trapped, Code: codeTrapped, Message: message}
 }
 
-func killed() wasm.Exit { return wasm.Exit{Reason: wasm.Killed, Code: codeKilled} }
+// end is that of a guest which was stopped or killed.
+func (i *instance) end() wasm.Exit {
+	if i.stopped.Load() {
+		return wasm.Exit{Reason: wasm.Killed, Code: codeTerminated}
+	}
+	return wasm.Exit{Reason: wasm.Killed, Code: codeKilled}
+}
 
 func (i *instance) exitedWith(code uint32) wasm.Exit {
 	if code != 0 && i.memory.refused.Load() {

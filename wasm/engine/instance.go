@@ -28,13 +28,13 @@ type instance struct {
 
 	cancel  context.CancelFunc
 	killed  atomic.Bool
+	stopped atomic.Bool   // by Stop with a grace period
 	running chan struct{} // closed once the guest's code may run
 	done    chan struct{} // closed after exit was set and all is freed
 
 	mu    sync.Mutex
 	ended bool
 	exit  wasm.Exit // valid if ended
-	grace *time.Timer
 	after []func(wasm.Exit)
 }
 
@@ -71,9 +71,6 @@ func (i *instance) run(ctx context.Context) {
 	i.exit, i.ended = exit, true
 	after := i.after
 	i.after = nil
-	if i.grace != nil {
-		i.grace.Stop()
-	}
 	i.mu.Unlock()
 	for _, f := range after {
 		f(exit)
@@ -155,22 +152,14 @@ func (i *instance) AfterExit(f func(wasm.Exit)) {
 	f(i.exit)
 }
 
-// Stop implements wasm.Instance: preview 1 has no way to tell a guest, so it is
-// killed when the grace period is over. A shorter one replaces a longer one.
+// Stop implements wasm.Instance. Preview 1 has no way to tell a guest, so it
+// ends at once, as a process does that leaves SIGTERM to its default: waiting
+// would help nobody.
 func (i *instance) Stop(_ context.Context, grace time.Duration) error {
-	if grace <= 0 {
-		i.kill()
-		return nil
+	if grace > 0 {
+		i.stopped.Store(true)
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.ended {
-		return nil
-	}
-	if i.grace != nil {
-		i.grace.Stop()
-	}
-	i.grace = time.AfterFunc(grace, i.kill)
+	i.kill()
 	return nil
 }
 
