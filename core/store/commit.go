@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -132,10 +133,8 @@ func checkKey(key core.Key) error {
 		if len(part) > maxNameSize {
 			return apierrors.NewBadRequest(fmt.Sprintf("keep %.80s: a name of %d bytes, at most %d are allowed", key, len(part), maxNameSize))
 		}
-		for i := range len(part) {
-			if part[i] == 0 {
-				return apierrors.NewBadRequest(fmt.Sprintf("keep %q: a name must not contain a zero byte", key))
-			}
+		if strings.IndexByte(part, 0) >= 0 {
+			return apierrors.NewBadRequest(fmt.Sprintf("keep %q: a name must not contain a zero byte", key))
 		}
 	}
 	return nil
@@ -173,8 +172,6 @@ func (s *Store) enqueue(c *commit) error {
 			return err
 		}
 		ch.old = t.entry
-		// A change that builds on one that waits for the log waits, too.
-		c.durable = c.durable || t.durable
 	}
 	s.assign(c)
 	s.pending.push(c)
@@ -209,7 +206,7 @@ func (s *Store) assign(c *commit) {
 			ch.object.SetResourceVersion(core.FormatRevision(ch.revision))
 			ch.entry = newEntry(ch.key, ch.object, ch.revision, ch.size, ch.old)
 		}
-		s.overlay[ch.key] = tentative{entry: ch.entry, revision: ch.revision, durable: c.durable}
+		s.overlay[ch.key] = tentative{entry: ch.entry, revision: ch.revision}
 	}
 }
 

@@ -246,6 +246,26 @@ func putLease(t testing.TB, s *store.Store, name string) int64 {
 	return core.Revision(kept[0])
 }
 
+// TestDeposedCompacts: a leader that was replaced completes no snapshot.
+func TestDeposedCompacts(t *testing.T) {
+	d := newDisk()
+	first, _ := d.open(t)
+	put(t, first, configMap("ns", "a", "1"), 0)
+	second, _ := d.open(t)
+	for range 3 {
+		put(t, second, configMap("ns", fmt.Sprint(second.Stats().Revision), "1"), 0)
+		if err := second.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := first.Compact(t.Context()); !errors.Is(err, store.ErrLost) {
+		t.Errorf("got %v, want %v", err, store.ErrLost)
+	}
+	if s, _ := d.crash().open(t); s.Snapshot().Count(core.ConfigMaps) != 4 {
+		t.Error("objects are missing")
+	}
+}
+
 func TestVolatile(t *testing.T) {
 	d := newDisk()
 	s, stop := d.open(t)

@@ -23,7 +23,7 @@ const (
 	chunkSize   = 1 << 20   // of a snapshot, before compression
 )
 
-// revisionJump is what recovery adds to the newest known revision.
+// revisionJump is how far revisions may run ahead of the newest record.
 const revisionJump = 1 << 16
 
 // Config configures a Store. The zero value of an optional field means its
@@ -38,9 +38,10 @@ type Config struct {
 	// Durability says how the objects of a resource survive; nil means that
 	// all are durable. It must be a pure function.
 	Durability func(core.GroupResource) core.Durability
-	// Leading, if set, is asked before anything is acknowledged and before
-	// WaitFor answers: false ends the store with ErrNotLeading. It must be
-	// fast and safe for concurrent use.
+	// Leading, if set, is asked before anything is acknowledged: false ends
+	// the store with ErrNotLeading. WaitFor asks it after it took its snapshot
+	// and returns ServiceUnavailable if it says no. It must be fast and safe
+	// for concurrent use.
 	Leading func() bool
 	// Logger is required.
 	Logger *slog.Logger

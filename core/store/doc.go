@@ -29,9 +29,9 @@
 // # Revisions
 //
 // One counter numbers the changes of all resources. What is not logged can be
-// lost, but its revision may have been seen; so recovery adds 65,536 to the
+// lost, but its revision may have been seen; so recovery adds 65,537 to the
 // newest revision that the log knows of, and a running store shows no revision
-// further than that beyond its last record: it appends one first.
+// more than 65,536 beyond its last record: it appends one first.
 //
 // # Records
 //

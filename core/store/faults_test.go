@@ -129,6 +129,44 @@ func TestAnotherLeader(t *testing.T) {
 	})
 }
 
+// TestTakeOverWhileWriting: a successor wins against a leader that writes all
+// the time, and has everything that one acknowledged.
+func TestTakeOverWhileWriting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		d.wal.latency = time.Millisecond
+		first, stop := d.open(t)
+		var group sync.WaitGroup
+		var mu sync.Mutex
+		var acked []string
+		for w := range 4 {
+			group.Go(func() {
+				for i := 0; ; i++ {
+					name := fmt.Sprint(w, "-", i)
+					if err := create(t.Context(), first, name); err != nil {
+						return
+					}
+					mu.Lock()
+					acked = append(acked, name)
+					mu.Unlock()
+				}
+			})
+		}
+		time.Sleep(50 * time.Millisecond)
+		second, _ := d.open(t)
+		group.Wait()
+		if err := stop(); !errors.Is(err, store.ErrLost) {
+			t.Errorf("Run: %v, want %v", err, store.ErrLost)
+		}
+		for _, name := range acked {
+			wantValue(t, second.Snapshot(), "ns", name, "1")
+		}
+		if len(acked) == 0 {
+			t.Error("nothing was acknowledged")
+		}
+	})
+}
+
 // TestLeading: a leader whose time is over acknowledges nothing.
 func TestLeading(t *testing.T) {
 	d := newDisk()
@@ -218,6 +256,11 @@ func TestOneInFlight(t *testing.T) {
 			}
 			a = latest
 			wantValue(t, s.Snapshot(), "ns", "a", "0")
+		}
+		time.Sleep(1500 * time.Millisecond)
+		wantValue(t, s.Snapshot(), "ns", "a", "1") // the first record is there
+		if latest, _ := s.Latest(mapKey("ns", "a")); latest != a {
+			t.Errorf("the latest is %v, want %v", latest, a)
 		}
 		group.Wait()
 		if took := time.Since(start); took != 2*time.Second {

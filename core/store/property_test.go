@@ -102,7 +102,7 @@ func (h *history) epoch(r *rand.Rand) {
 	h.spoil(r)
 	ctx, cancel := context.WithCancel(h.t.Context())
 	var workers, watcher sync.WaitGroup
-	watcher.Go(func() { h.follow(w) })
+	watcher.Go(func() { h.follow(s, w) })
 	for i := range historyWorkers {
 		own := maps.Clone(recovered)
 		maps.DeleteFunc(own, func(k core.Key, _ told) bool { return k.Namespace != fmt.Sprint("w", i) })
@@ -213,12 +213,15 @@ func (h *history) acknowledge(s *store.Store, own model, changes []told, kept []
 }
 
 // follow notes what the watch returns until the store ends.
-func (h *history) follow(w core.Watch) {
+func (h *history) follow(s *store.Store, w core.Watch) {
 	last, previous := h.base, map[string]int64{}
 	for {
 		changes, err := w.Next(h.t.Context())
 		if err != nil {
 			return
+		}
+		if n := changes[len(changes)-1].Revision; n > s.Snapshot().Revision() {
+			h.t.Errorf("revision %d was told before it is in a snapshot", n)
 		}
 		h.mu.Lock()
 		for _, c := range changes {

@@ -10,9 +10,9 @@ import (
 	"github.com/weftrun/weft/core"
 )
 
-// openAttempts bounds how often Open follows somebody else's records before
-// its own term record is stored.
-const openAttempts = 5
+// openAttempts bounds how often Open follows the records of a leader that goes
+// on writing, before its own term record is stored.
+const openAttempts = 100
 
 // Open recovers the state from the newest complete snapshot and the log, and
 // begins a new term: it appends a record, and whoever led before can append no
@@ -175,7 +175,9 @@ func (r *recovery) resetRings(start int64) {
 func (r *recovery) begin(ctx context.Context) error {
 	s := r.store
 	for range openAttempts {
-		start := max(r.high, r.last, r.base) + r.config.jump
+		// One more than what may have been seen: nobody may resume a watch of
+		// what was lost from the very revision at which this term begins.
+		start := max(r.high, r.last, r.base) + r.config.jump + 1
 		h := header{kind: kindTerm, term: s.term + 1, first: start, high: start}
 		record := r.store.codec.seal(h, nil)
 		err := s.log.append(ctx, record)
@@ -279,7 +281,8 @@ var errLogCut = errors.New("incomplete")
 
 // fatal says that an older snapshot would be no better.
 func fatal(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || errors.Is(err, errLogCut) || errors.Is(err, ErrTooNew) || errors.Is(err, ErrWrongKey) || errors.Is(err, bus.ErrUnavailable)
+	return ctx.Err() != nil || errors.Is(err, errLogCut) || errors.Is(err, ErrTooNew) ||
+		errors.Is(err, ErrWrongKey) || errors.Is(err, bus.ErrUnavailable)
 }
 
 // manifests returns the records of all manifests in order, and which records

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,9 +28,9 @@ type batch struct {
 }
 
 // Run commits, writes snapshots and flushes lazy changes until ctx ends; then
-// it finishes what was accepted, within Config.DrainTimeout, and returns nil.
-// It returns early with an error that wraps ErrLost or ErrNotLeading when this
-// store must not write any more. Afterwards the store has ended: it can be
+// it finishes what was accepted, and returns nil, or an error if that took
+// longer than Config.DrainTimeout. It returns early with an error that wraps
+// ErrLost or ErrNotLeading when this store must not write any more. Afterwards the store has ended: it can be
 // read, but neither written nor watched. Run may be called once.
 func (s *Store) Run(ctx context.Context) error {
 	// The log's operations outlive ctx, so that their outcome gets known.
@@ -69,6 +70,9 @@ func (s *Store) commitLoop(ctx, work context.Context) error {
 			return err
 		}
 		if more {
+			// Those whose commits have just returned go first: what they
+			// commit next goes with this record, not the one after.
+			runtime.Gosched()
 			continue
 		}
 		if len(s.batch.backlog) > 0 {

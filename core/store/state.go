@@ -2,6 +2,7 @@ package store
 
 import (
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/tidwall/btree"
@@ -154,21 +155,12 @@ func (s *state) index(e, old *entry) {
 			s.indexes[i].Set(posting{v, e})
 		}
 		for _, v := range was {
-			if !contains(now, v) {
+			if !slices.Contains(now, v) {
 				s.indexes[i].Delete(posting{v, old})
 			}
 		}
 		s.dirtyIndexes[i] = s.dirtyIndexes[i] || len(now)+len(was) > 0
 	}
-}
-
-func contains(values []string, v string) bool {
-	for _, o := range values {
-		if o == v {
-			return true
-		}
-	}
-	return false
 }
 
 // indexValues appends the values under which index i holds e to values.

@@ -58,7 +58,6 @@ type Store struct {
 type tentative struct {
 	entry    *entry // nil when it is deleted
 	revision int64
-	durable  bool // its commit waits for the log
 }
 
 type waiter struct {
