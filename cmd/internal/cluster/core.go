@@ -237,7 +237,7 @@ func (c *coreParts) apiServer(url string) (*apiserver.Server, error) {
 	}
 	return apiserver.New(apiserver.Config{
 		Client: c.registry, Authenticate: &auth.Authenticator{Tokens: tokens}, Authorize: auth.Roles{}, TLS: tls,
-		Log: c.log.With("part", "api"), Logs: c.hub, Blobs: c.carrier.bus, Scale: c.registry, Convert: c.registry,
+		Log: c.log.With("part", "api"), Logs: c.hub, Blobs: c.carrier.bus, Scale: c.registry, Convert: c.registry, Plan: planner{c.reconciler},
 		MaxBlob: limit.Value(), SpoolDir: spool,
 	})
 }
