@@ -292,6 +292,32 @@ func TestVolatile(t *testing.T) {
 	}
 }
 
+// TestLazyWatchAcrossRestart: of lazy objects some may be lost that a watcher
+// has seen, so it must start over.
+func TestLazyWatchAcrossRestart(t *testing.T) {
+	d := newDisk()
+	s, _ := d.open(t, func(c *store.Config) { c.LazyFlush = time.Hour })
+	logged := putEvent(t, s, "logged")
+	put(t, s, configMap("ns", "a", "1"), 0)
+	lost := putEvent(t, s, "lost")
+	s, _ = d.crash().open(t)
+	if n := s.Snapshot().Count(core.Events); n != 1 {
+		t.Fatalf("%d events, want 1", n)
+	}
+	for _, from := range []int64{logged, lost} {
+		if _, err := s.Watch(core.Events, "ns", from); !apierrors.IsResourceExpired(err) {
+			t.Errorf("from %d: %v, want expired", from, err)
+		}
+	}
+	w, err := s.Watch(core.Events, "ns", s.Snapshot().Revision())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if putEvent(t, s, "new"); len(wantChanges(t, w, "ns/new")) != 1 {
+		t.Error("the new event is not told")
+	}
+}
+
 // TestWatchAcrossRestart resumes watches from before a restart: the log since
 // the last snapshot refills the ring; what is older is expired.
 func TestWatchAcrossRestart(t *testing.T) {

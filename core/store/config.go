@@ -51,7 +51,8 @@ type Config struct {
 	// DrainTimeout bounds how long Run finishes what was accepted; 5s.
 	DrainTimeout time.Duration
 	// SnapshotBytes and SnapshotRecords of log since the last snapshot cause
-	// the next; 64 MiB and 100,000.
+	// the next; 64 MiB (or the last snapshot's own size, if that is more) and
+	// 100,000.
 	SnapshotBytes   int64
 	SnapshotRecords int64
 	// RingEvents and RingBytes bound the recent changes that are kept for the

@@ -22,6 +22,7 @@ type generation struct {
 	First    uint64    `json:"first"`    // its first chunk in the snapshot log
 	Sums     []uint32  `json:"sums"`     // the chunks' checksums
 	Objects  int       `json:"objects"`
+	Bytes    int64     `json:"bytes"` // of its chunks
 	Written  time.Time `json:"written"`
 }
 
@@ -237,6 +238,7 @@ func (w *snapshotWriter) flush(ctx context.Context) error {
 	}
 	record := w.store.codec.seal(w.header(kindChunk, w.count), w.body)
 	w.body, w.count = w.body[:0], 0
+	w.generation.Bytes += int64(len(record))
 	w.generation.Sums = append(w.generation.Sums, recordSum(record))
 	return w.log.append(ctx, record)
 }

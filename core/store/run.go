@@ -214,7 +214,11 @@ func (ch *change) item() item {
 // count adds a record to what the next snapshot will replace.
 func (s *Store) count(size int64) {
 	records, bytes := s.stats.logRecords.Add(1), s.stats.logBytes.Add(size)
-	if records >= s.config.SnapshotRecords || bytes >= s.config.SnapshotBytes {
+	limit := s.config.SnapshotBytes
+	if g := s.stats.generation.Load(); g != nil {
+		limit = max(limit, g.Bytes) // a large state must not be written over and over
+	}
+	if records >= s.config.SnapshotRecords || bytes >= limit {
 		select {
 		case s.compact <- struct{}{}:
 		default: // it is due already
