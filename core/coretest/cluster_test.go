@@ -35,7 +35,7 @@ func (b builtin) Controllers() ([]core.Controller, <-chan struct{}) { return b, 
 
 // join starts a whole core over a bus in memory: the real store, registry,
 // controllers, scheduler and lifecycle.
-func join(t *testing.T) *coretest.Cluster {
+func join(t testing.TB) *coretest.Cluster {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	strategies := registry.Builtin()
@@ -83,7 +83,11 @@ func join(t *testing.T) *coretest.Cluster {
 		}},
 		Run: []func(context.Context) error{recorder.Run, reconciler.Run, placer.Run, ender.Run},
 	})
-	c.Settle(time.Second)
+	if _, inBubble := t.(*testing.T); inBubble {
+		c.Settle(time.Second)
+	} else {
+		until(t, func() bool { return c.Get(core.Key{Resource: "namespaces", Name: "kube-node-lease"}) != nil })
+	}
 	return c
 }
 

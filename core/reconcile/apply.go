@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -53,13 +54,13 @@ func (e *engine) apply(ctx context.Context, c *entry, seen *observation, d *core
 		state.note(objects...)
 		wrote = slices.ContainsFunc(objects, func(o core.Object) bool { return o == nil || core.Revision(o) > before })
 	}
-	for i := range d.Events {
-		e.record(c, seen, &d.Events[i])
-	}
 	run := applying{engine: e, entry: c, seen: seen, state: state}
 	run.create(ctx, d.Create)
-	if ctx.Err() == nil && !run.stopped {
-		run.delete(ctx, d.Delete)
+	run.delete(ctx, d.Delete)
+	for i := range d.Events {
+		if !run.belies(&d.Events[i]) {
+			e.record(c, seen, &d.Events[i])
+		}
 	}
 	if run.deleted {
 		// A deletion's own revision is not told.
@@ -114,6 +115,24 @@ type applying struct {
 	deleted  bool
 	stopped  bool // at the first refusal
 	failures []core.Failure
+	undone   map[string]struct{} // names of children that were not created or deleted
+}
+
+// belies tells whether a note says that something was done which was not: a
+// decision notes "Created pod: web-x" before it is known.
+func (a *applying) belies(n *core.Note) bool {
+	if len(a.undone) == 0 || n.Type != corev1.EventTypeNormal {
+		return false
+	}
+	_, undone := a.undone[n.Message[strings.LastIndexByte(n.Message, ' ')+1:]]
+	return undone
+}
+
+func (a *applying) leave(name string) {
+	if a.undone == nil {
+		a.undone = map[string]struct{}{}
+	}
+	a.undone[name] = struct{}{}
 }
 
 // create creates children, doubling the pace as long as none is refused.
@@ -134,6 +153,9 @@ func (a *applying) create(ctx context.Context, objects []core.Object) {
 			wg.Go(func() { a.createOne(ctx, object, owner) })
 		}
 		wg.Wait()
+	}
+	for _, object := range objects {
+		a.leave(object.GetName())
 	}
 }
 
@@ -170,8 +192,11 @@ func (a *applying) delete(ctx context.Context, deletions []core.Deletion) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, a.creates) // one token for each deletion under way
 	for i := range deletions {
-		if ctx.Err() != nil {
-			break
+		if a.halted(ctx) {
+			a.mu.Lock()
+			a.leave(deletions[i].Key.Name)
+			a.mu.Unlock()
+			continue
 		}
 		slots <- struct{}{}
 		wg.Go(func() {
@@ -182,13 +207,13 @@ func (a *applying) delete(ctx context.Context, deletions []core.Deletion) {
 	wg.Wait()
 }
 
-func (a *applying) deleteOne(ctx context.Context, d *core.Deletion) {
+func (a *applying) halted(ctx context.Context) bool {
 	a.mu.Lock()
-	stopped := a.stopped
-	a.mu.Unlock()
-	if stopped {
-		return
-	}
+	defer a.mu.Unlock()
+	return a.stopped || ctx.Err() != nil
+}
+
+func (a *applying) deleteOne(ctx context.Context, d *core.Deletion) {
 	last, _, err := a.client.Delete(ctx, d.Key, core.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(d.UID))})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return // it is gone, or another one of its name
@@ -207,6 +232,7 @@ func (a *applying) result(verb, kind, name string, object core.Object, err error
 		return
 	}
 	a.stopped = true
+	a.leave(name)
 	if len(a.failures) < maxFailures && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		a.failures = append(a.failures, core.Failure{Verb: verb, Kind: kind, Name: name, Reason: reasonFor(err), Message: err.Error()})
 	}

@@ -281,7 +281,14 @@ func TestSlowStartStopsAtTheFirstRefusal(t *testing.T) {
 			tried++
 			return apierrors.NewForbidden(core.Pods, key.Name, errors.New("exceeded quota"))
 		}
-		c := &scripted{decide: keepReplicas}
+		c := &scripted{decide: func(seen core.Observation) (core.Decision, error) {
+			d, err := keepReplicas(seen)
+			for _, o := range d.Create {
+				d.Events = append(d.Events, core.Note{Type: "Normal", Reason: "SuccessfulCreate", Message: "Created pod: " + o.GetName()})
+			}
+			d.Events = d.Events[:min(len(d.Events), 20)]
+			return d, err
+		}}
 		f := start(t, client, c)
 		f.create(newReplicaSet("web", 500))
 		time.Sleep(time.Second)
@@ -294,6 +301,9 @@ func TestSlowStartStopsAtTheFirstRefusal(t *testing.T) {
 		c.mu.Unlock()
 		if len(last.Failures) != 1 || last.Failures[0].Reason != "Forbidden" || last.Failures[0].Verb != "create" {
 			t.Errorf("failures told: %+v", last.Failures)
+		}
+		if f.events.has("SuccessfulCreate") {
+			t.Errorf("events tell of what was not done: %q", f.events.list)
 		}
 	})
 }

@@ -17,7 +17,7 @@ import (
 // Limits on one decision.
 const (
 	maxCreates    = 10000
-	maxTouched    = 20000 // updates and deletes
+	maxTouched    = 9000 // updates, which must fit into one record, and deletes
 	maxPatches    = 100
 	maxRelations  = 1000
 	maxNotes      = 200
