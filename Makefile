@@ -3,6 +3,7 @@ SHELL       := /bin/bash
 GO          ?= go
 TOOLS       := .ci/tools
 MODULES     := pi hello crash
+PREBUILT    := park done
 LDFLAGS     := -s -w
 FUZZTIME    ?= 20s
 BENCHTIME   ?= 1s
@@ -20,13 +21,14 @@ build: modules ## build bin/weft and the example modules
 	$(GO) build -trimpath -ldflags='$(LDFLAGS)' -o bin/weft ./cmd/weft
 
 .PHONY: modules
-modules: $(MODULES:%=examples/modules/%.wasm) examples/modules/park.wasm ## build the example modules
+modules: $(MODULES:%=examples/modules/%.wasm) $(PREBUILT:%=examples/modules/%.wasm) ## build the example modules
 
 examples/modules/%.wasm: $(wildcard examples/src/*/*.go) go.mod
 	@mkdir -p $(@D)
 	GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -ldflags='$(LDFLAGS)' -o $@ ./examples/src/$*
 
-examples/modules/park.wasm: examples/src/park/park.wasm
+.SECONDEXPANSION:
+$(PREBUILT:%=examples/modules/%.wasm): examples/modules/%.wasm: examples/src/$$*/$$*.wasm
 	@mkdir -p $(@D)
 	cp $< $@
 
