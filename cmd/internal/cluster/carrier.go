@@ -30,7 +30,8 @@ func connectCore(ctx context.Context, s *settings.Settings, log *slog.Logger) (*
 	if len(s.NATS.URLs) > 0 {
 		return connectOutside(ctx, s, who, log)
 	}
-	host, text, err := net.SplitHostPort(s.NATS.Listen)
+	address := again(ctx, s.NATS.Listen, settings.DefaultNATS, lastNATS(Paths{s.Data}))
+	host, text, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("nats.listen: %w", err)
 	}

@@ -185,7 +185,7 @@ func pluginConfig(s *settings.Settings, log *slog.Logger) (host.Config, error) {
 
 // run runs the parts until ctx ends or one of them does.
 func (c *coreParts) run(ctx context.Context, ready func(Core) error) error {
-	listener, err := listen(ctx, c.settings.API.Listen, settings.DefaultAPI)
+	listener, err := listen(ctx, c.settings.API.Listen, settings.DefaultAPI, lastAPI(Paths{c.settings.Data}))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,157 @@
+// Command measure starts the real binary, uses it as a client of the API
+// would, and says how long things take, what they cost in CPU and memory, and
+// whether that is within the ceilings. It must not reach into any part of
+// Weft: what it cannot see through the API or the operating system does not
+// count.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// options are the command line's.
+type options struct {
+	binary   string // the program to measure
+	modules  string // folder of the example modules
+	rounds   int    // each on a new folder
+	only     []string
+	save     string // file for the figures
+	baseline string // file with figures to compare to
+	compare  string // two files to compare, measuring nothing
+	profiles string // folder for profiles; empty for none
+	strict   bool
+	keepLogs bool
+
+	pods, replicas, completions, objects int
+	creates                              int
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code, err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "measure: %v\n", err)
+	}
+	os.Exit(code)
+}
+
+func parse(args []string, out io.Writer) (*options, error) {
+	o := &options{}
+	f := flag.NewFlagSet("measure", flag.ContinueOnError)
+	f.SetOutput(out)
+	var only string
+	f.StringVar(&o.binary, "binary", "bin/weft", "the program to measure")
+	f.StringVar(&o.modules, "modules", "examples/modules", "folder of the example modules")
+	f.IntVar(&o.rounds, "rounds", 3, "rounds, each on a new folder")
+	f.StringVar(&only, "only", "", "phases to run, of "+strings.Join(names(), ",")+" (default: all)")
+	f.StringVar(&o.save, "json", "", "file to write the figures to")
+	f.StringVar(&o.baseline, "baseline", "", "file with the figures of an earlier run, for a column of ratios")
+	f.StringVar(&o.compare, "compare", "", "BEFORE,AFTER: compare two lists of files joined by +, and measure nothing")
+	f.StringVar(&o.profiles, "profiles", "", "folder to write profiles of all processes to (needs a binary that has debug_listen)")
+	f.BoolVar(&o.strict, "strict", false, "exit with 1 if a figure is above its ceiling")
+	f.BoolVar(&o.keepLogs, "logs", false, "let the processes' logs through")
+	f.IntVar(&o.pods, "pods", 100, "pods to start one after the other")
+	f.IntVar(&o.replicas, "replicas", 1000, "replicas of the Deployment")
+	f.IntVar(&o.completions, "completions", 1000, "completions of the Job, a tenth of them at a time")
+	f.IntVar(&o.objects, "objects", 10000, "objects to list")
+	f.IntVar(&o.creates, "creates", 2000, "objects to create for each rate, at most")
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if only != "" {
+		o.only = strings.Split(only, ",")
+	}
+	for _, name := range o.only {
+		if !slices.Contains(names(), name) {
+			return nil, fmt.Errorf("only: %q is not one of %s", name, strings.Join(names(), ", "))
+		}
+	}
+	for name, n := range map[string]int{
+		"rounds": o.rounds, "pods": o.pods, "replicas": o.replicas, "completions": o.completions, "objects": o.objects, "creates": o.creates,
+	} {
+		if n < 1 {
+			return nil, fmt.Errorf("%s: %d must be positive", name, n)
+		}
+	}
+	return o, nil
+}
+
+func run(ctx context.Context, args []string, out io.Writer) (code int, err error) {
+	o, err := parse(args, out)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0, nil
+	}
+	if err != nil {
+		return 2, err
+	}
+	if o.compare != "" {
+		return compareFiles(o.compare, out)
+	}
+	var before *Report
+	if o.baseline != "" {
+		if before, err = readReport(o.baseline); err != nil {
+			return 2, err
+		}
+	}
+	if o.binary, err = filepath.Abs(o.binary); err != nil {
+		return 2, err
+	}
+	if o.modules, err = filepath.Abs(o.modules); err != nil {
+		return 2, err
+	}
+	report := newReport(o.binary)
+	fmt.Fprintln(out, report.Machine)
+	for round := range o.rounds {
+		for _, p := range plans {
+			if err := p.run(ctx, o, report); err != nil {
+				return 1, fmt.Errorf("round %d: %s: %w", round+1, p.name, err)
+			}
+			fmt.Fprintf(out, "round %d of %d: %s measured\n", round+1, o.rounds, p.name)
+		}
+	}
+	fmt.Fprintln(out)
+	if before == nil {
+		report.Table(out)
+	} else {
+		Compare(out, before, report)
+	}
+	if o.save != "" {
+		if err := report.write(o.save); err != nil {
+			return 1, err
+		}
+	}
+	if over := report.Over(); o.strict && len(over) > 0 {
+		return 1, fmt.Errorf("above their ceilings: %s", strings.Join(over, "; "))
+	}
+	return 0, nil
+}
+
+func compareFiles(files string, out io.Writer) (int, error) {
+	before, after, ok := strings.Cut(files, ",")
+	if !ok {
+		return 2, fmt.Errorf("compare: %q: BEFORE,AFTER is wanted", files)
+	}
+	var reports [2]*Report
+	for i, list := range []string{before, after} {
+		for file := range strings.SplitSeq(list, "+") {
+			r, err := readReport(file)
+			if err != nil {
+				return 2, err
+			}
+			reports[i] = reports[i].join(r)
+		}
+	}
+	Compare(out, reports[0], reports[1])
+	return 0, nil
+}
