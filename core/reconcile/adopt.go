@@ -24,45 +24,63 @@ func (e *engine) claim(ctx context.Context, c *entry, seen *observation, state *
 	if seen.Parent.GetDeletionTimestamp() != nil {
 		return false, nil
 	}
-	var selector labels.Selector
-	var errs []error
-	moved := false
-	claim := func(key core.Key, uid types.UID, change func(core.Object) error) {
-		objects, err := e.client.Transact(ctx, []core.Write{{Key: key, UID: uid, Mutate: change}})
-		switch {
-		case err == nil:
-			moved = true
-			state.note(objects...)
-		case lostRace(err) || errors.Is(err, errTaken):
-		default:
-			errs = append(errs, fmt.Errorf("adopt or release %s: %w", key, err))
-		}
-	}
+	run := claiming{engine: e, seen: seen, state: state}
 	for _, child := range c.Description.Children {
 		if !child.Adopt {
 			continue
 		}
-		if selector == nil {
-			selector = selectorOf(seen.Parent)
+		if run.selector == nil {
+			run.selector = selectorOf(seen.Parent)
 		}
-		for i, object := range seen.Children {
-			if seen.keys[i].GroupResource() == child.Resource && !selector.Matches(labels.Set(object.GetLabels())) {
-				claim(seen.keys[i], object.GetUID(), release(seen.Parent.GetUID()))
-			}
-		}
-		for _, key := range e.router.strays(child.Resource, seen.Parent.GetNamespace()) {
-			object, ok := seen.snapshot.Get(key)
-			if !ok || object.GetDeletionTimestamp() != nil || metav1.GetControllerOfNoCopy(object) != nil ||
-				!selector.Matches(labels.Set(object.GetLabels())) {
-				continue
-			}
-			claim(key, object.GetUID(), adopt(c, seen.Parent))
+		run.releaseFrom(ctx, child.Resource)
+		run.adoptFrom(ctx, c, child.Resource)
+	}
+	if err := errors.Join(run.errs...); err != nil {
+		return run.moved, &refusal{reason: reasonApply, err: err}
+	}
+	return run.moved, nil
+}
+
+// claiming is the adoptions and releases of one round.
+type claiming struct {
+	*engine
+	seen     *observation
+	state    *parentState
+	selector labels.Selector
+	moved    bool
+	errs     []error
+}
+
+func (r *claiming) releaseFrom(ctx context.Context, resource core.GroupResource) {
+	for i, object := range r.seen.Children {
+		if r.seen.keys[i].GroupResource() == resource && !r.selector.Matches(labels.Set(object.GetLabels())) {
+			r.write(ctx, r.seen.keys[i], object.GetUID(), release(r.seen.Parent.GetUID()))
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return moved, &refusal{reason: reasonApply, err: err}
+}
+
+func (r *claiming) adoptFrom(ctx context.Context, c *entry, resource core.GroupResource) {
+	for _, key := range r.router.strays(resource, r.seen.Parent.GetNamespace()) {
+		object, ok := r.seen.snapshot.Get(key)
+		if !ok || object.GetDeletionTimestamp() != nil || metav1.GetControllerOfNoCopy(object) != nil {
+			continue
+		}
+		if r.selector.Matches(labels.Set(object.GetLabels())) {
+			r.write(ctx, key, object.GetUID(), adopt(c, r.seen.Parent))
+		}
 	}
-	return moved, nil
+}
+
+func (r *claiming) write(ctx context.Context, key core.Key, uid types.UID, change func(core.Object) error) {
+	objects, err := r.client.Transact(ctx, []core.Write{{Key: key, UID: uid, Mutate: change}})
+	switch {
+	case err == nil:
+		r.moved = true
+		r.state.note(objects...)
+	case lostRace(err) || errors.Is(err, errTaken):
+	default:
+		r.errs = append(r.errs, fmt.Errorf("adopt or release %s: %w", key, err))
+	}
 }
 
 // adopt makes parent the controller of an object that has none.
