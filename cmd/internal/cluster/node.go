@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -126,9 +127,7 @@ func describeNode(s *settings.Settings) (*corev1.Node, error) {
 	labels := map[string]string{
 		corev1.LabelHostname: s.Node.Name, corev1.LabelOSStable: "wasi", corev1.LabelArchStable: "wasm",
 	}
-	for key, value := range s.Node.Labels {
-		labels[key] = value
-	}
+	maps.Copy(labels, s.Node.Labels)
 	return &corev1.Node{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
 		ObjectMeta: metav1.ObjectMeta{Name: s.Node.Name, Labels: labels},

@@ -67,10 +67,10 @@ func lock(folder, what string) (release func(), err error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", folder, err)
 	}
-	if err := file.Truncate(0); err == nil {
-		_, err = fmt.Fprint(file, os.Getpid())
-	}
-	return func() { _ = file.Close() }, err
+	// The number is for the message above alone; the lock does not need it.
+	_ = file.Truncate(0)
+	_, _ = fmt.Fprint(file, os.Getpid())
+	return func() { _ = file.Close() }, nil
 }
 
 // writeSecret writes a file that only its owner can read, whole or not at all.

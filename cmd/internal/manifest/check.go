@@ -192,8 +192,7 @@ func scalar(value any, t reflect.Type) bool {
 
 // collect gathers the JSON names of a struct's fields, embedded ones included.
 func collect(t reflect.Type, fields map[string]reflect.Type) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name == "-" || !f.IsExported() {
 			continue

@@ -46,8 +46,7 @@ func problem(file string, line int, field, format string, args ...any) *Error {
 }
 
 func syntaxError(file string, err error) error {
-	var parse toml.ParseError
-	if errors.As(err, &parse) {
+	if parse, ok := errors.AsType[toml.ParseError](err); ok {
 		return problem(file, max(parse.Position.Line, 1), parse.LastKey, "%s", parse.Message)
 	}
 	return fmt.Errorf("%s: %w", file, err)

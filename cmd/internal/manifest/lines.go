@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 )
@@ -182,39 +183,41 @@ func (s *scanner) skipLong(quote byte, end string) {
 // statement moves over the next statement: a header, or a key with its value,
 // which may span lines.
 func (s *scanner) statement() bool {
-	s.text = ""
+	from, ok := s.begin()
+	if !ok {
+		return false
+	}
 	level := 0
-	from := -1
 	for {
-		before := s.pos
-		if !s.next() {
-			if from < 0 {
-				return false
-			}
-			s.text = strings.TrimSpace(string(s.data[from:]))
-			return true
-		}
-		blank := s.char == ' ' || s.char == '\t' || s.char == '\r' || s.char == '\n'
-		if from < 0 {
-			skipped := len(strings.TrimSpace(string(s.data[before:s.pos-1]))) > 0 && s.data[before] != '#'
-			if blank && !skipped {
-				continue
-			}
-			from, s.start = s.pos-1, s.line
-			if skipped { // a quoted key
-				from = before
-			}
-		}
 		switch s.char {
 		case '[', '{':
 			level++
 		case ']', '}':
 			level--
-		case '\n':
-			if level <= 0 {
-				s.text = strings.TrimSpace(string(s.data[from:s.pos]))
-				return true
-			}
+		}
+		if s.char == '\n' && level <= 0 || !s.next() {
+			s.text = strings.TrimSpace(string(s.data[from:min(s.pos, len(s.data))]))
+			return true
+		}
+	}
+}
+
+// begin moves to the first character of the next statement. A quoted key is a
+// string, which next passes over: the statement then begins before it.
+func (s *scanner) begin() (from int, ok bool) {
+	for {
+		before := s.pos
+		if !s.next() {
+			return 0, false
+		}
+		passed := s.data[before : s.pos-1]
+		if len(bytes.TrimSpace(passed)) > 0 && passed[0] != '#' {
+			s.start = s.line
+			return before, true
+		}
+		if !strings.ContainsRune(" \t\r\n", rune(s.char)) {
+			s.start = s.line
+			return s.pos - 1, true
 		}
 	}
 }

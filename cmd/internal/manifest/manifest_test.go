@@ -112,8 +112,7 @@ func TestFromTOMLBounds(t *testing.T) {
 
 func TestList(t *testing.T) {
 	_, err := FromTOML("l.toml", []byte("apiVersion = \"v1\"\nkind = \"List\"\n[[items]]\napiVersion = \"v1\"\nkind = \"ConfigMap\"\nmetadata.name = \"a\"\n[[items]]\napiVersion = \"v1\"\nkind = \"ConfigMap\"\nmetadata.nme = \"a\"\n"))
-	var problems *Error
-	if !errors.As(err, &problems) {
+	if _, ok := errors.AsType[*Error](err); !ok {
 		t.Fatalf("got %v", err)
 	}
 	want := `l.toml:10: items[1].metadata.nme: unknown field (did you mean "name"?)`
