@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// Settings is the content of weft.toml. docs/settings.md is written from the
+// Settings is the content of weft.toml. docs/weft.toml is written from the
 // "doc" tags; a path that is not absolute is taken from the data folder.
 type Settings struct {
 	Data     string  `toml:"data" doc:"Folder for everything that Weft keeps. The environment variable WEFT_DATA and --data come first." default:"~/.weft"`
@@ -221,6 +221,9 @@ func (s *Settings) Validate() error {
 	}
 	if s.Node.Pods <= 0 {
 		bad("node.pods", "%d must be positive", s.Node.Pods)
+	}
+	if !slices.Contains([]int{1, 3, 5}, s.NATS.Replicas) {
+		bad("nats.replicas", "%d is not one of 1, 3, 5", s.NATS.Replicas)
 	}
 	if s.Plugins.DecideTimeout <= 0 {
 		bad("plugins.decide_timeout", "%s must be positive", s.Plugins.DecideTimeout)
