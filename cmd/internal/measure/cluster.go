@@ -30,6 +30,7 @@ type cluster struct {
 	config *rest.Config
 	cmd    *exec.Cmd
 	stderr *bytes.Buffer
+	data   string    // its folder
 	begin  time.Time // when its process was started
 	ready  time.Duration
 }
@@ -42,7 +43,7 @@ func newFolder(o *options) (string, error) {
 	}
 	text := fmt.Sprintf("[api]\nlisten = \"127.0.0.1:0\"\n[nats]\nlisten = \"127.0.0.1:0\"\n[node]\nmodule_path = [%q]\n", o.modules)
 	if o.profiles != "" {
-		text = "debug_listen = \"127.0.0.1:0\"\n" + text
+		text = "debug_sockets = true\n" + text
 	}
 	return folder, os.WriteFile(filepath.Join(folder, "weft.toml"), []byte(text), 0o600)
 }
@@ -54,7 +55,7 @@ func start(ctx context.Context, o *options, folder, command string) (*cluster, e
 	if err := os.Remove(kubeconfig); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err // it says where the last cluster was
 	}
-	c := &cluster{cmd: exec.Command(o.binary, command), stderr: &bytes.Buffer{}}
+	c := &cluster{data: folder, cmd: exec.Command(o.binary, command), stderr: &bytes.Buffer{}}
 	c.cmd.Env = append(os.Environ(), "WEFT_DATA="+folder)
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is ours to handle
 	c.cmd.Stderr = c.stderr
@@ -137,8 +138,8 @@ func (c *cluster) plain() (*http.Client, error) {
 		return nil, err
 	}
 	return &http.Client{Transport: &http.Transport{
-		TLSClientConfig: settings, ForceAttemptHTTP2: true, DisableCompression: true,
-		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/1.1: no flow control between us and the figure
+		TLSClientConfig: settings, DisableCompression: true,
+		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/1.1, for it costs this side least
 	}}, nil
 }
 
@@ -159,7 +160,7 @@ func (c *cluster) awaitNode(ctx context.Context) (time.Duration, error) {
 		}
 		for i := range node.Status.Conditions {
 			if cond := &node.Status.Conditions[i]; cond.Type == corev1.NodeReady && cond.Status == corev1.ConditionTrue &&
-				cond.LastHeartbeatTime.After(c.begin.Add(-time.Second)) {
+				!cond.LastHeartbeatTime.Time.Before(c.begin.Truncate(time.Second)) {
 				return time.Since(c.begin), nil
 			}
 		}

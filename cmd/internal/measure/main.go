@@ -58,7 +58,7 @@ func parse(args []string, out io.Writer) (*options, error) {
 	f.StringVar(&o.save, "json", "", "file to write the figures to")
 	f.StringVar(&o.baseline, "baseline", "", "file with the figures of an earlier run, for a column of ratios")
 	f.StringVar(&o.compare, "compare", "", "BEFORE,AFTER: compare two lists of files joined by +, and measure nothing")
-	f.StringVar(&o.profiles, "profiles", "", "folder to write profiles of all processes to (needs a binary that has debug_listen)")
+	f.StringVar(&o.profiles, "profiles", "", "folder to write profiles of all processes to at work")
 	f.BoolVar(&o.strict, "strict", false, "exit with 1 if a figure is above its ceiling")
 	f.BoolVar(&o.keepLogs, "logs", false, "let the processes' logs through")
 	f.IntVar(&o.pods, "pods", 100, "pods to start one after the other")
@@ -114,6 +114,9 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 	fmt.Fprintln(out, report.Machine)
 	for round := range o.rounds {
 		for _, p := range plans {
+			if len(o.only) > 0 && !slices.Contains(o.only, p.name) {
+				continue
+			}
 			if err := p.run(ctx, o, report); err != nil {
 				return 1, fmt.Errorf("round %d: %s: %w", round+1, p.name, err)
 			}
