@@ -4,6 +4,8 @@ GO          ?= go
 TOOLS       := .ci/tools
 MODULES     := pi hello crash
 PREBUILT    := park done
+# What libraries of Kubernetes say about themselves, in user agents for one.
+KUBE_LDFLAGS := -X k8s.io/component-base/version.gitVersion=v1.36.6+weft -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
 LDFLAGS     := -s -w
 FUZZTIME    ?= 20s
 BENCHTIME   ?= 1s
@@ -18,7 +20,7 @@ run: build ## build all and run the main job on the embedded default
 
 .PHONY: build
 build: modules ## build bin/weft and the example modules
-	$(GO) build -trimpath -ldflags='$(LDFLAGS)' -o bin/weft ./cmd/weft
+	$(GO) build -trimpath -ldflags='$(LDFLAGS) $(KUBE_LDFLAGS)' -o bin/weft ./cmd/weft
 
 .PHONY: modules
 modules: $(MODULES:%=examples/modules/%.wasm) $(PREBUILT:%=examples/modules/%.wasm) ## build the example modules

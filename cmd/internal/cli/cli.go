@@ -77,13 +77,10 @@ func (c Config) command(args []string, temp *folder) *cobra.Command {
 	root := cmd.NewKubectlCommand(cmd.KubectlOptions{
 		Arguments: append([]string{"weft"}, args...), ConfigFlags: flags, IOStreams: c.Streams,
 	})
-	root.Use = "weft"
-	root.Short = "weft runs a Kubernetes-compatible cluster whose pods are WebAssembly modules"
-	root.Long = root.Short + ".\n\nStart a cluster with \"weft up\"; all of kubectl's commands work on it."
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	root.SetArgs(args)
-	for _, own := range append(c.Commands, push(flags, c.Streams), plan(flags, c.Streams)) {
+	for _, own := range append(c.Commands, push(flags, c.Streams), plan(flags, c.Streams), versionCommand(flags, c.Streams)) {
 		for _, theirs := range root.Commands() {
 			if theirs.Name() == own.Name() {
 				root.RemoveCommand(theirs)
@@ -91,6 +88,8 @@ func (c Config) command(args []string, temp *folder) *cobra.Command {
 		}
 		root.AddCommand(own)
 	}
+	present(root)
+	adapt(root, flags)
 	readTOML(root, c.Streams.In, temp)
 	return root
 }

@@ -30,10 +30,7 @@ func readTOML(c *cobra.Command, stdin io.Reader, temp *folder) {
 		return
 	}
 	flag.Annotations = nil // completion then offers .toml as well
-	before := c.PreRunE
-	plain := c.PreRun
-	c.PreRun = nil
-	c.PreRunE = func(c *cobra.Command, args []string) error {
+	before(c, func(c *cobra.Command, _ []string) error {
 		recursive, _ := c.Flags().GetBool("recursive")
 		converted, err := convert(names.GetSlice(), recursive, stdin, temp)
 		if err != nil {
@@ -42,14 +39,8 @@ func readTOML(c *cobra.Command, stdin io.Reader, temp *folder) {
 		if err := names.Replace(converted); err != nil {
 			return fmt.Errorf("replace --filename: %w", err)
 		}
-		if before != nil {
-			return before(c, args)
-		}
-		if plain != nil {
-			plain(c, args)
-		}
 		return nil
-	}
+	})
 }
 
 // convert returns names with each TOML file, or folder that holds one,
