@@ -77,9 +77,10 @@ func writeStatus(w http.ResponseWriter, err apierrors.APIStatus) {
 	_, _ = w.Write(append(body, '\n')) // the client may be gone
 }
 
+// failure has details, though empty ones: clients look into them unasked.
 func failure(code int, reason metav1.StatusReason, message string) *apierrors.StatusError {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message,
+		Status: metav1.StatusFailure, Code: int32(code), Reason: reason, Message: message, Details: &metav1.StatusDetails{},
 	}}
 }
 

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -118,6 +119,9 @@ type jsonOperation struct {
 
 func (a *applier) jsonPatch() (changeFunc, error) {
 	boundCopies()
+	if !bytes.HasPrefix(bytes.TrimSpace(a.patch.Data), []byte("[")) {
+		return nil, apierrors.NewBadRequest("error decoding patch: a JSON patch must be an array of operations")
+	}
 	if a.strict() {
 		var operations []jsonOperation
 		if err := a.checkStrict(&operations, "json patch "); err != nil {
