@@ -75,7 +75,9 @@ func (f *follower) run(ctx context.Context) error {
 				return err
 			}
 		}
-		f.apply()
+		if err := f.apply(); err != nil {
+			return err
+		}
 		if f.synced {
 			select {
 			case <-ctx.Done():
@@ -92,15 +94,19 @@ func (f *follower) run(ctx context.Context) error {
 }
 
 // apply takes what was received, until a number is missing.
-func (f *follower) apply() {
+func (f *follower) apply() error {
 	f.mu.Lock()
 	waiting := f.waiting
 	f.waiting = nil
 	f.mu.Unlock()
 	for _, d := range waiting {
 		switch {
-		case d.term < f.term, d.term == f.term && d.sequence <= f.reached:
-			// A core that leads no more, or what the pull brought already.
+		case d.term < f.term: // a core that leads no more
+		case d.action == actionDismiss:
+			if err := f.link.dismissed(d.epoch); err != nil {
+				return err
+			}
+		case d.term == f.term && d.sequence <= f.reached: // what the pull brought already
 		case d.term > f.term, d.action == actionMark, d.sequence != f.reached+1:
 			f.synced = false
 		default:
@@ -108,6 +114,7 @@ func (f *follower) apply() {
 		}
 	}
 	f.link.held(f.term, f.reached, f.digest)
+	return nil
 }
 
 func (f *follower) one(d *desired) {
@@ -126,7 +133,7 @@ func (f *follower) one(d *desired) {
 
 // pull replaces everything by the whole set.
 func (f *follower) pull(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
 	l := f.link
 	stream, err := l.bus.Open(ctx, bus.Message{Subject: bus.APISubject(l.bus.Identity(), methodSync)})
@@ -148,14 +155,17 @@ func (f *follower) pull(ctx context.Context) error {
 			return fmt.Errorf("pull desired state: %w", err)
 		}
 		if part.Last {
+			if part.Term < f.term {
+				return fmt.Errorf("pull desired state: the core's term is %d, %d was seen", part.Term, f.term)
+			}
 			f.term, f.reached = part.Term, part.Sequence
 			break
 		}
-		object, err := core.Unmarshal(part.Object)
-		if err != nil {
-			return fmt.Errorf("pull desired state: %s: %w", part.Key, err)
+		if len(part.Object) > 0 {
+			if objects[part.Key], err = core.Unmarshal(part.Object); err != nil {
+				return fmt.Errorf("pull desired state: %s: %w", part.Key, err)
+			}
 		}
-		objects[part.Key] = object
 		held[part.Key] = heldItem{part.UID, part.Version}
 		sum += digest(part.Version)
 	}

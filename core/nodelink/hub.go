@@ -41,9 +41,15 @@ type Hub struct {
 
 	// mu guards what follows. Messages are published under it, so that their
 	// order on the bus is that of their numbers.
-	mu    sync.Mutex
-	nodes map[string]*nodeSet
-	refs  map[core.Key]map[string]int // ConfigMap or Secret: node: pods that refer to it
+	mu      sync.Mutex
+	nodes   map[string]*nodeSet
+	refs    map[core.Key]map[string]int // ConfigMap or Secret: node: pods that refer to it
+	senders map[string]*sender
+	// loaded is the revision that the sets were last read from. The watches may
+	// still bring changes from before it, which are not to undo what came later.
+	loaded int64
+
+	gate gate
 }
 
 // New returns a hub that does nothing until Run.
@@ -51,7 +57,7 @@ func New(c Config) (*Hub, error) {
 	if c.Bus == nil || c.Client == nil || c.Term == nil || c.Blob == nil || c.Events == nil || c.Logger == nil {
 		return nil, errors.New("nodelink: bus, client, events, term, blob and logger are required")
 	}
-	return &Hub{config: c, nodes: map[string]*nodeSet{}, refs: map[core.Key]map[string]int{}}, nil
+	return &Hub{config: c, nodes: map[string]*nodeSet{}, refs: map[core.Key]map[string]int{}, senders: map[string]*sender{}}, nil
 }
 
 // Run serves nodes until ctx ends.
@@ -67,12 +73,19 @@ func (h *Hub) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
+// beatsMax bounds the heartbeats that are taken in at once; while so many are,
+// further ones wait and the oldest of them count.
+const beatsMax = 64
+
 func (h *Hub) serve(ctx context.Context) (err error) {
 	var open []bus.Subscription
+	var beats errgroup.Group
+	beats.SetLimit(beatsMax)
 	defer func() {
 		for _, s := range open {
 			err = errors.Join(err, s.Close())
 		}
+		_ = beats.Wait() // the functions return no errors
 	}()
 	add := func(s bus.Subscription, err error) error {
 		if err == nil {
@@ -86,7 +99,12 @@ func (h *Hub) serve(ctx context.Context) (err error) {
 		add(b.Serve(ctx, bus.APIPattern(bus.RoleNode, methodObserve), h.observe)),
 		add(b.Accept(ctx, bus.APIPattern(bus.RoleNode, methodSync), h.sync)),
 		add(b.Accept(ctx, bus.APIPattern(bus.RoleNode, methodBlob), h.blob)),
-		add(b.Subscribe(ctx, bus.AllHeartbeats, func(m bus.Message) { h.heartbeat(ctx, m) })),
+		add(b.Subscribe(ctx, bus.AllHeartbeats, func(m bus.Message) {
+			beats.Go(func() error {
+				h.heartbeat(ctx, m)
+				return nil
+			})
+		})),
 	)
 	if err != nil {
 		return fmt.Errorf("serve nodes: %w", err)
@@ -95,30 +113,39 @@ func (h *Hub) serve(ctx context.Context) (err error) {
 	return nil
 }
 
-// load builds every node's set from a snapshot and returns its revision.
+// load reads every node's set anew and returns the revision it is of. Nobody
+// sees a set half read: what a node does not find in it, it stops.
 func (h *Hub) load() int64 {
-	snapshot := h.config.Client.Snapshot()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for _, set := range h.nodes {
+		set.forget()
+	}
+	clear(h.refs)
+	snapshot := h.config.Client.Snapshot()
 	for key, object := range snapshot.List(core.Pods, "") {
 		if pod := podOf(object); pod != nil && pod.Spec.NodeName != "" {
 			h.place(key, pod, false)
 		}
 	}
-	return snapshot.Revision()
+	h.loaded = snapshot.Revision()
+	return h.loaded
 }
 
 // follow publishes the changes of one resource as they are committed.
 func (h *Hub) follow(ctx context.Context, resource core.GroupResource, from int64) error {
-	for ctx.Err() == nil {
+	for {
 		err := h.watch(ctx, resource, from)
 		if ctx.Err() != nil {
 			return nil
 		}
 		h.config.Logger.Warn("watch for nodes ended, reading everything anew", "kind", resource.Resource, "err", err)
-		from = h.reload()
+		from = h.load()
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryFirst):
+		}
 	}
-	return nil
 }
 
 func (h *Hub) watch(ctx context.Context, resource core.GroupResource, from int64) error {
@@ -134,6 +161,9 @@ func (h *Hub) watch(ctx context.Context, resource core.GroupResource, from int64
 		}
 		h.mu.Lock()
 		for i := range changes {
+			if changes[i].Revision <= h.loaded {
+				continue
+			}
 			if resource == core.Pods {
 				h.podChanged(&changes[i])
 			} else {
@@ -144,19 +174,8 @@ func (h *Hub) watch(ctx context.Context, resource core.GroupResource, from int64
 	}
 }
 
-// reload starts all sets anew, after changes were missed; every node is made
-// to pull its own.
-func (h *Hub) reload() int64 {
-	h.mu.Lock()
-	for _, set := range h.nodes {
-		set.forget()
-	}
-	clear(h.refs)
-	h.mu.Unlock()
-	return h.load()
-}
-
-// marks says each node's newest number again once it is quiet.
+// marks says each node's newest number again once it is quiet, and then until
+// the node's heartbeats confirm it or the node seems to be away.
 func (h *Hub) marks(ctx context.Context) error {
 	tick := time.NewTicker(markDelay)
 	defer tick.Stop()
@@ -168,8 +187,8 @@ func (h *Hub) marks(ctx context.Context) error {
 		}
 		h.mu.Lock()
 		for name, set := range h.nodes {
-			if set.unmarked && time.Since(set.published) >= markDelay {
-				set.unmarked = false
+			if set.marks < marksMax && set.acknowledged != set.sequence && time.Since(set.published) >= markDelay<<set.marks {
+				set.marks++
 				h.mark(name, set)
 			}
 		}
@@ -179,12 +198,21 @@ func (h *Hub) marks(ctx context.Context) error {
 
 // mark publishes the newest number. The caller holds the lock.
 func (h *Hub) mark(node string, set *nodeSet) {
-	d := desired{term: h.config.Term(), sequence: set.sequence, action: actionMark}
+	h.send(node, &desired{term: h.config.Term(), sequence: set.sequence, action: actionMark})
+}
+
+// dismiss tells the processes of a node whose epoch is not the current one
+// that they are to stop; 0 means that there is no such node any more.
+func (h *Hub) dismiss(node string, epoch int64) {
+	h.send(node, &desired{term: h.config.Term(), action: actionDismiss, epoch: epoch})
+}
+
+func (h *Hub) send(node string, d *desired) {
 	m, err := d.message(node)
 	if err == nil {
 		err = h.config.Bus.Publish(context.Background(), m) //nolint:forbidigo // handing over does not block
 	}
-	if err != nil {
-		h.config.Logger.Warn("publish mark", "node", node, "err", err)
+	if err != nil { // the node sees the gap and pulls
+		h.config.Logger.Warn("publish to node", "node", node, "action", d.action, "object", d.key.String(), "err", err)
 	}
 }

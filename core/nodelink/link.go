@@ -8,11 +8,9 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -23,6 +21,10 @@ import (
 // ErrSuperseded: another process has registered as this node; this one must
 // stop.
 var ErrSuperseded = errors.New("nodelink: superseded by another process with this node's name")
+
+// ErrRemoved: the node was deleted from the cluster; this process must stop,
+// and may then register anew.
+var ErrRemoved = errors.New("nodelink: this node was removed from the cluster")
 
 // Link is the node's end of the protocol: a core.NodeLink. Run must run for
 // reports to be sent.
@@ -35,6 +37,8 @@ type Link struct {
 	epoch   int64
 	reports map[types.UID]report // not yet acknowledged, the newest of each
 	counter uint64               // of reports
+	batches uint64               // of this epoch
+	most    int                  // pods and events of a batch, each
 	events  []core.NodeEvent
 	term    uint64
 	reached uint64
@@ -59,7 +63,7 @@ func NewLink(b bus.Bus, log *slog.Logger) (*Link, error) {
 	if b.Identity().Role != bus.RoleNode {
 		return nil, fmt.Errorf("nodelink: the connection is that of %s, not of a node", b.Identity())
 	}
-	return &Link{bus: b, log: log, reports: map[types.UID]report{}, wake: make(chan struct{}, 1)}, nil
+	return &Link{bus: b, log: log, reports: map[types.UID]report{}, most: batchMax, wake: make(chan struct{}, 1)}, nil
 }
 
 func (l *Link) name() string { return l.bus.Identity().Name }
@@ -73,8 +77,13 @@ func (l *Link) call(ctx context.Context, method string, question, answer any) er
 	defer cancel()
 	m, err := l.bus.Call(ctx, bus.Message{Subject: bus.APISubject(l.bus.Identity(), method), Data: data})
 	var refused *bus.CallError
-	if errors.As(err, &refused) && strings.Contains(refused.Reason, errSuperseded) {
-		return ErrSuperseded
+	if errors.As(err, &refused) {
+		switch refused.Reason {
+		case errSuperseded:
+			return ErrSuperseded
+		case errRemoved:
+			return ErrRemoved
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", method, err)
@@ -101,7 +110,7 @@ func (l *Link) Register(ctx context.Context, node *corev1.Node) (int64, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.epoch = answer.Epoch
+	l.epoch, l.batches = answer.Epoch, 0
 	return answer.Epoch, nil
 }
 
@@ -115,7 +124,7 @@ func (l *Link) persist(ctx context.Context, try func() error) error {
 	for delay := retryFirst; ; delay = min(2*delay, retryLast) {
 		err := try()
 		var final *finalError
-		if err == nil || errors.Is(err, ErrSuperseded) || errors.As(err, &final) {
+		if err == nil || ended(err) || errors.As(err, &final) {
 			return err
 		}
 		l.log.Debug("core does not answer", "err", err)
@@ -127,8 +136,12 @@ func (l *Link) persist(ctx context.Context, try func() error) error {
 	}
 }
 
+// ended tells whether this process is not the node any more.
+func ended(err error) bool { return errors.Is(err, ErrSuperseded) || errors.Is(err, ErrRemoved) }
+
 // Run sends what the node reports until ctx ends. It returns ErrSuperseded
-// when another process has taken this node's name.
+// when another process has taken this node's name, and ErrRemoved when the
+// node was deleted.
 func (l *Link) Run(ctx context.Context) error {
 	for {
 		select {
@@ -143,7 +156,7 @@ func (l *Link) Run(ctx context.Context) error {
 		case <-time.After(observeDelay):
 		}
 		err := l.persist(ctx, func() error { return l.send(ctx) })
-		if errors.Is(err, ErrSuperseded) {
+		if ended(err) {
 			return err
 		}
 	}
@@ -156,11 +169,14 @@ func (l *Link) send(ctx context.Context) error {
 		return nil
 	}
 	var answer observed
-	if err := l.call(ctx, methodObserve, batch, &answer); err != nil {
-		return err
-	}
+	err := l.call(ctx, methodObserve, batch, &answer)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err != nil {
+		l.refused(err, batch)
+		return err
+	}
+	l.most = batchMax
 	l.events = l.events[min(len(batch.Events), len(l.events)):]
 	again := map[types.UID]bool{}
 	for _, uid := range answer.Again {
@@ -180,13 +196,33 @@ func (l *Link) send(ctx context.Context) error {
 	return nil
 }
 
+// refused makes the next batch smaller if this one was not to be had: it may
+// be too large, or one of its parts cannot be read. What is refused alone is
+// given up. The caller holds the lock.
+func (l *Link) refused(err error, batch observation) {
+	var call *bus.CallError
+	if ended(err) || (!errors.As(err, &call) && !errors.Is(err, bus.ErrRefused)) {
+		return
+	}
+	if l.most = max(len(batch.Pods), len(batch.Events)) / 2; l.most > 0 {
+		return
+	}
+	l.most = 1
+	l.log.Error("the core refuses what this node reports, it is dropped", "err", err)
+	for i := range batch.Pods {
+		delete(l.reports, batch.Pods[i].UID)
+	}
+	l.events = l.events[min(len(batch.Events), len(l.events)):]
+}
+
 func (l *Link) batch() (batch observation, sent map[types.UID]uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	batch = observation{Epoch: l.epoch, Events: l.events[:min(len(l.events), batchMax)]}
+	l.batches++
+	batch = observation{Epoch: l.epoch, Batch: l.batches, Events: l.events[:min(len(l.events), l.most)]}
 	sent = map[types.UID]uint64{}
 	for uid, o := range l.reports {
-		if len(batch.Pods) == batchMax {
+		if len(batch.Pods) == l.most {
 			break
 		}
 		batch.Pods = append(batch.Pods, observedPod{Namespace: o.Key.Namespace, Name: o.Key.Name, UID: uid, Status: o.Status, Gone: o.Gone})
@@ -235,7 +271,9 @@ func (l *Link) Heartbeat(ctx context.Context, status corev1.NodeStatus) error {
 
 // Blob implements core.NodeLink.
 func (l *Link) Blob(ctx context.Context, digest string) (io.ReadCloser, error) {
-	stream, err := l.bus.Open(ctx, bus.Message{Subject: bus.APISubject(l.bus.Identity(), methodBlob), Data: []byte(digest)})
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	stream, err := l.bus.Open(opening, bus.Message{Subject: bus.APISubject(l.bus.Identity(), methodBlob), Data: []byte(digest)})
 	if err != nil {
 		return nil, fmt.Errorf("open blob %s: %w", digest, err)
 	}
@@ -264,16 +302,12 @@ func (l *Link) Serve(ctx context.Context, s core.NodeServer) error {
 // Follow implements core.NodeLink.
 func (l *Link) Follow(ctx context.Context, sink core.DesiredSink) error {
 	f := newFollower(l, sink)
-	for _, node := range []string{l.name(), bus.AllNodes} {
-		s, err := l.bus.Subscribe(ctx, bus.DesiredPattern(node), f.receive)
-		if err != nil {
-			return fmt.Errorf("follow desired state: %w", err)
-		}
-		defer func() { _ = s.Close() }() // the connection's end closes it, too
+	s, err := l.bus.Subscribe(ctx, bus.DesiredPattern(l.name()), f.receive)
+	if err != nil {
+		return fmt.Errorf("follow desired state: %w", err)
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return f.run(ctx) })
-	return group.Wait()
+	defer func() { _ = s.Close() }() // the connection's end closes it, too
+	return f.run(ctx)
 }
 
 // held tells what heartbeats say of the set.
@@ -281,4 +315,18 @@ func (l *Link) held(term, reached uint64, d digest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.term, l.reached, l.digest = term, reached, d
+}
+
+// dismissed returns the reason to stop if this process's epoch is not the
+// node's current one.
+func (l *Link) dismissed(epoch int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case epoch == 0:
+		return ErrRemoved
+	case epoch > l.epoch:
+		return ErrSuperseded
+	}
+	return nil
 }

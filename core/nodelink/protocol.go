@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"strconv"
 	"time"
@@ -34,6 +33,7 @@ const (
 	headerAction   = "Action"
 	headerUID      = "Uid"
 	headerVersion  = "Version"
+	headerEpoch    = "Epoch"
 )
 
 // Actions of messages about desired state.
@@ -41,6 +41,9 @@ const (
 	actionSet   = "set"
 	actionUnset = "unset"
 	actionMark  = "mark"
+	// actionDismiss says the node's current epoch, 0 if it has none: a process
+	// with another is to stop.
+	actionDismiss = "dismiss"
 )
 
 // markUID stands for an object's UID in the subject of a mark.
@@ -53,6 +56,7 @@ type desired struct {
 	key            core.Key
 	uid            types.UID
 	version        uint64 // of what the node is to hold; part of the digest
+	epoch          int64  // of a dismissal
 	object         core.Object
 }
 
@@ -62,8 +66,9 @@ func (d *desired) message(node string) (bus.Message, error) {
 		headerSequence: strconv.FormatUint(d.sequence, 10),
 		headerAction:   d.action,
 	}}
-	if d.action == actionMark {
+	if d.action == actionMark || d.action == actionDismiss {
 		m.Subject = bus.DesiredSubject(node, core.Nodes.Resource, markUID)
+		m.Header[headerEpoch] = strconv.FormatInt(d.epoch, 10)
 		return m, nil
 	}
 	m.Subject = bus.DesiredSubject(node, d.key.Resource, string(d.uid))
@@ -89,7 +94,13 @@ func parseDesired(m bus.Message) (*desired, error) {
 	if d.sequence, err = strconv.ParseUint(m.Header[headerSequence], 10, 64); err != nil {
 		return nil, fmt.Errorf("%s: header %s: %w", m.Subject, headerSequence, err)
 	}
-	if d.action == actionMark {
+	switch d.action {
+	case actionMark:
+		return d, nil
+	case actionDismiss:
+		if d.epoch, err = strconv.ParseInt(m.Header[headerEpoch], 10, 64); err != nil {
+			return nil, fmt.Errorf("%s: header %s: %w", m.Subject, headerEpoch, err)
+		}
 		return d, nil
 	}
 	if d.version, err = strconv.ParseUint(m.Header[headerVersion], 10, 64); err != nil {
@@ -135,35 +146,55 @@ func parseKey(text string) (core.Key, error) {
 }
 
 // version tells states of an object apart as far as a node is concerned: a pod
-// whose status alone has changed is the same.
+// whose status alone has changed is the same. The registry raises a pod's
+// generation with its spec and when its deletion begins.
 func version(object core.Object) uint64 {
-	h := fnv.New64a()
-	if pod, ok := object.(*corev1.Pod); ok {
-		// The sums are order-free, as maps are.
-		labels := pairs(pod.Labels) + 31*pairs(pod.Annotations)
-		deletion := int64(0)
-		if pod.DeletionTimestamp != nil {
-			deletion = pod.DeletionTimestamp.Unix()
-		}
-		grace := int64(-1)
-		if pod.DeletionGracePeriodSeconds != nil {
-			grace = *pod.DeletionGracePeriodSeconds
-		}
-		_, _ = fmt.Fprintf(h, "%s %d %d %d %d", pod.UID, pod.Generation, labels, deletion, grace)
-		return h.Sum64()
+	h := fold(fnvOffset, string(object.GetUID()))
+	pod, ok := object.(*corev1.Pod)
+	if !ok {
+		return fold(h, object.GetResourceVersion())
 	}
-	_, _ = fmt.Fprintf(h, "%s %s", object.GetUID(), object.GetResourceVersion())
-	return h.Sum64()
+	// The sums are order-free, as maps are.
+	h = mix(h, uint64(pod.Generation))
+	h = mix(h, pairs(pod.Labels))
+	h = mix(h, pairs(pod.Annotations))
+	if pod.DeletionTimestamp != nil {
+		h = mix(h, uint64(pod.DeletionTimestamp.Unix()))
+	}
+	if pod.DeletionGracePeriodSeconds != nil {
+		h = mix(h, 1+uint64(*pod.DeletionGracePeriodSeconds))
+	}
+	return h
 }
 
 func pairs(m map[string]string) uint64 {
 	var sum uint64
 	for k, v := range m {
-		h := fnv.New64a()
-		_, _ = io.WriteString(h, k+"\x00"+v)
-		sum += h.Sum64()
+		sum += fold(mix(fold(fnvOffset, k), 0), v)
 	}
 	return sum
+}
+
+// FNV-1a, without the allocations of hash/fnv: this runs at each change of a
+// pod.
+const (
+	fnvOffset = 14695981039346656037
+	fnvPrime  = 1099511628211
+)
+
+func fold(h uint64, text string) uint64 {
+	for i := range len(text) {
+		h = (h ^ uint64(text[i])) * fnvPrime
+	}
+	return h
+}
+
+func mix(h, n uint64) uint64 {
+	for range 8 {
+		h = (h ^ n&0xff) * fnvPrime
+		n >>= 8
+	}
+	return h
 }
 
 // digest is order-free: the sum of the versions held.
@@ -191,7 +222,10 @@ type heartbeat struct {
 
 // observation is a batch of what a node observed.
 type observation struct {
-	Epoch  int64            `json:"epoch"`
+	Epoch int64 `json:"epoch"`
+	// Batch counts the calls of one epoch: what an earlier call says must not
+	// replace what a later one said.
+	Batch  uint64           `json:"batch"`
 	Pods   []observedPod    `json:"pods,omitempty"`
 	Events []core.NodeEvent `json:"events,omitempty"`
 }
@@ -211,7 +245,8 @@ type observed struct {
 }
 
 // frame is one part of a node's whole set, on a stream: a length and that many
-// bytes of JSON, the object within it in the storage encoding.
+// bytes of JSON, the object within it in the storage encoding. One without an
+// object stands for what is gone meanwhile, of which a message will tell.
 type frame struct {
 	Term     uint64    `json:"term,omitempty"`
 	Sequence uint64    `json:"sequence,omitempty"`
@@ -261,9 +296,19 @@ const (
 	pullDelay    = 50 * time.Millisecond  // after a gap, so that a burst is one pull
 	observeDelay = 2 * time.Millisecond   // to gather statuses into one call
 	retryFirst   = 100 * time.Millisecond
-	retryLast    = 5 * time.Second
+	retryLast    = time.Second // so that a node is back soon after its core is
 	callTimeout  = 10 * time.Second
+	pullTimeout  = time.Minute
+	openTimeout  = 10 * time.Second // for the other side to answer at all
 )
 
-// batchMax bounds the pods and events of one observation.
-const batchMax = 500
+// marksMax bounds the marks after one message, each after twice the time of
+// the one before: a node that is away hears no more of them.
+const marksMax = 6
+
+// Limits of what a node may say.
+const (
+	batchMax      = 500 // pods and events of one observation, each
+	beatMax       = 256 << 10
+	conditionsMax = 32 // of a node
+)

@@ -1,15 +1,16 @@
 package nodelink
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strconv"
-	"sync"
+	"strings"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,19 +22,24 @@ import (
 // EpochAnnotation on a Node holds its epoch: the number of registrations.
 const EpochAnnotation = "node.weft.run/epoch"
 
-// errSuperseded is what a node with an older epoch is told.
-const errSuperseded = "superseded: another process has registered as this node"
+// What a process is told that is not, or no longer, this node.
+const (
+	errSuperseded = "superseded: another process has registered as this node"
+	errRemoved    = "removed: this node is not in the cluster any more"
+)
 
 // register admits a node and raises its epoch.
 func (h *Hub) register(ctx context.Context, m bus.Message) (bus.Message, error) {
 	ctx = core.WithUser(ctx, core.System("node-hub"))
-	var r registration
-	if err := json.Unmarshal(m.Data, &r); err != nil || r.Node == nil {
-		return bus.Message{}, fmt.Errorf("register: not a node: %w", err)
-	}
 	name := bus.Caller(ctx).Name
-	if r.Node.Name != name {
-		return bus.Message{}, fmt.Errorf("register: node %q may not register as %q", name, r.Node.Name)
+	leave, err := h.gate.enter(name, methodRegister, callsMax)
+	if err != nil {
+		return bus.Message{}, err
+	}
+	defer leave()
+	r, err := parseRegistration(name, m.Data)
+	if err != nil {
+		return bus.Message{}, fmt.Errorf("register: %w", err)
 	}
 	epoch, err := h.admit(ctx, r.Node)
 	if err != nil {
@@ -44,6 +50,34 @@ func (h *Hub) register(ctx context.Context, m bus.Message) (bus.Message, error) 
 	}
 	h.config.Logger.Info("node registered", "node", name, "epoch", epoch)
 	return reply(registered{Epoch: epoch, Term: h.config.Term()})
+}
+
+// restrictedLabels are those by which an administrator sets nodes apart; a node
+// may not claim them.
+const restrictedLabels = "node-restriction.kubernetes.io/"
+
+func parseRegistration(name string, data []byte) (*registration, error) {
+	var r registration
+	if len(data) > beatMax {
+		return nil, fmt.Errorf("%d bytes are more than %d", len(data), beatMax)
+	}
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("not a node: %w", err)
+	}
+	switch {
+	case r.Node == nil:
+		return nil, errors.New("there is no node in it")
+	case r.Node.Name != name:
+		return nil, fmt.Errorf("node %q may not register as %q", name, r.Node.Name)
+	case len(r.Node.Status.Conditions) > conditionsMax:
+		return nil, fmt.Errorf("%d conditions are more than %d", len(r.Node.Status.Conditions), conditionsMax)
+	}
+	for label := range r.Node.Labels {
+		if strings.HasPrefix(label, restrictedLabels) {
+			return nil, fmt.Errorf("node %q may not give itself the label %q", name, label)
+		}
+	}
+	return &r, nil
 }
 
 func (h *Hub) admit(ctx context.Context, node *corev1.Node) (int64, error) {
@@ -81,12 +115,10 @@ func (h *Hub) nodeStatus(ctx context.Context, key core.Key, status corev1.NodeSt
 	return err
 }
 
-func merged(maps ...map[string]string) map[string]string {
+func merged(all ...map[string]string) map[string]string {
 	out := map[string]string{}
-	for _, m := range maps {
-		for k, v := range m {
-			out[k] = v
-		}
+	for _, m := range all {
+		maps.Copy(out, m)
 	}
 	return out
 }
@@ -99,152 +131,79 @@ func epochOf(object metav1.Object) int64 {
 	return epoch
 }
 
-// current tells whether an epoch is the node's newest.
-func (h *Hub) current(name string, epoch int64) (*corev1.Node, bool) {
+// node returns a node and its epoch, which is 0 if there is none.
+func (h *Hub) node(name string) (*corev1.Node, int64) {
 	object, ok := h.config.Client.Snapshot().Get(core.Key{Resource: core.Nodes.Resource, Name: name})
 	if !ok {
-		return nil, false
+		return nil, 0
 	}
 	node, ok := object.(*corev1.Node)
-	return node, ok && epochOf(node) == epoch
-}
-
-// observe commits a batch of what a node observed.
-func (h *Hub) observe(ctx context.Context, m bus.Message) (bus.Message, error) {
-	ctx = core.WithUser(ctx, core.System("node-hub"))
-	var o observation
-	if err := json.Unmarshal(m.Data, &o); err != nil {
-		return bus.Message{}, fmt.Errorf("observe: %w", err)
-	}
-	name := bus.Caller(ctx).Name
-	if _, ok := h.current(name, o.Epoch); !ok {
-		return bus.Message{}, errors.New(errSuperseded)
-	}
-	var mu sync.Mutex
-	var answer observed
-	var group errgroup.Group
-	group.SetLimit(128)
-	for i := range o.Pods {
-		group.Go(func() error {
-			if err := h.observePod(ctx, name, &o.Pods[i]); err != nil {
-				h.config.Logger.Warn("commit observed status", "node", name, "object", o.Pods[i].Namespace+"/"+o.Pods[i].Name, "err", err)
-				mu.Lock()
-				defer mu.Unlock()
-				answer.Again = append(answer.Again, o.Pods[i].UID)
-			}
-			return nil
-		})
-	}
-	for _, e := range o.Events {
-		h.config.Events.Event("kubelet", e.About, e.Type, e.Reason, e.Message)
-	}
-	_ = group.Wait() // the functions return no errors
-	return reply(answer)
-}
-
-var errForeign = errors.New("not this node's")
-
-func (h *Hub) observePod(ctx context.Context, node string, p *observedPod) error {
-	key := core.Key{Resource: core.Pods.Resource, Namespace: p.Namespace, Name: p.Name}
-	_, err := h.config.Client.Mutate(ctx, key, func(o core.Object) error {
-		pod, ok := o.(*corev1.Pod)
-		if !ok || pod.UID != p.UID || pod.Spec.NodeName != node {
-			return errForeign
-		}
-		mergePodStatus(&pod.Status, &p.Status)
-		return nil
-	}, core.WriteOptions{Subresource: "status"})
-	if errors.Is(err, errForeign) || apierrors.IsNotFound(err) {
-		return nil // another pod of that name, or none: there is nothing to say
-	}
-	if err != nil || !p.Gone {
-		return err
-	}
-	now := int64(0)
-	_, _, err = h.config.Client.Delete(ctx, key, core.DeleteOptions{
-		Preconditions: &metav1.Preconditions{UID: &p.UID}, GracePeriodSeconds: &now,
-	})
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil
-	}
-	return err
-}
-
-// heartbeat renews the node's Lease, takes in its status, and notices when the
-// node does not hold what it should.
-func (h *Hub) heartbeat(ctx context.Context, m bus.Message) {
-	tokens := bus.Tokens(m.Subject)
-	var beat heartbeat
-	if len(tokens) != 2 || json.Unmarshal(m.Data, &beat) != nil {
-		h.config.Logger.Warn("heartbeat cannot be read", "subject", m.Subject)
-		return
-	}
-	name := tokens[1]
-	node, ok := h.current(name, beat.Epoch)
 	if !ok {
-		return // the observe call tells that process
+		return nil, 0
 	}
-	if err := h.renew(ctx, name); err != nil {
-		h.config.Logger.Warn("renew lease", "node", name, "err", err)
-	}
-	after := node.Status.DeepCopy()
-	if mergeNodeStatus(after, beat.Status, metav1.Now()) {
-		if err := h.nodeStatus(ctx, core.Key{Resource: core.Nodes.Resource, Name: name}, beat.Status); err != nil {
-			h.config.Logger.Warn("update node status", "node", name, "err", err)
-		}
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	set := h.set(name)
-	if beat.Term != h.config.Term() || beat.Sequence != set.sequence {
-		h.mark(name, set)
-	} else if digest(beat.Digest) != set.digest {
-		h.config.Logger.Warn("node does not hold what it should, it is made to pull", "node", name)
-		set.sequence += 2
-		h.mark(name, set)
-	}
+	return node, epochOf(node)
 }
 
 // sync sends a node its whole set.
 func (h *Hub) sync(ctx context.Context, _ bus.Message, s bus.Stream) error {
 	name := bus.Caller(ctx).Name
-	frames, err := h.frames(name)
+	leave, err := h.gate.enter(name, methodSync, callsMax)
 	if err != nil {
 		return err
 	}
-	for _, f := range frames {
-		if err := writeFrame(s, f); err != nil {
+	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	frames, objects := h.frames(name)
+	out := bufio.NewWriterSize(s, 64<<10)
+	for i := range frames {
+		if objects[i] != nil {
+			if frames[i].Object, err = core.Marshal(objects[i]); err != nil {
+				return err
+			}
+		}
+		if err := writeFrame(out, frames[i]); err != nil {
 			return fmt.Errorf("send node %s its set: %w", name, err)
 		}
+		frames[i].Object = nil
+	}
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("send node %s its set: %w", name, err)
 	}
 	return s.CloseWrite()
 }
 
 // frames takes a node's set from a snapshot that is no older than the messages
-// published so far; those that follow have higher numbers.
-func (h *Hub) frames(node string) ([]frame, error) {
+// published so far; those that follow have higher numbers. The versions are
+// those published, so that the node's digest is the hub's, and each newer
+// state has a message yet to come.
+func (h *Hub) frames(node string) ([]frame, []core.Object) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	set := h.set(node)
 	snapshot := h.config.Client.Snapshot()
 	frames := make([]frame, 0, len(set.held)+1)
-	for key := range set.held {
+	objects := make([]core.Object, 0, len(set.held)+1)
+	for key, held := range set.held {
 		object, ok := snapshot.Get(key)
-		if pod := podOf(object); !ok || (pod != nil && pod.Spec.NodeName != node) {
-			continue // it was removed since; a message will say so
+		if !ok || object.GetUID() != held.uid {
+			object = nil // it was removed since; a message will say so
 		}
-		data, err := core.Marshal(object)
-		if err != nil {
-			return nil, err
-		}
-		now := item{uid: object.GetUID(), version: version(object), refs: set.held[key].refs}
-		frames = append(frames, frame{Key: key, UID: now.uid, Version: now.version, Object: data})
+		frames = append(frames, frame{Key: key, UID: held.uid, Version: held.version})
+		objects = append(objects, object)
 	}
-	return append(frames, frame{Term: h.config.Term(), Sequence: set.sequence, Last: true}), nil
+	return append(frames, frame{Term: h.config.Term(), Sequence: set.sequence, Last: true}), append(objects, nil)
 }
 
 // blob sends content of the cluster's own store.
 func (h *Hub) blob(ctx context.Context, m bus.Message, s bus.Stream) error {
+	leave, err := h.gate.enter(bus.Caller(ctx).Name, methodBlob, streamsMax)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	content, err := h.config.Blob(ctx, string(m.Data))
 	if err != nil {
 		return err
@@ -264,7 +223,9 @@ func (h *Hub) Logs(ctx context.Context, pod *corev1.Pod, q core.LogQuery, w io.W
 		return fmt.Errorf("encode log query: %w", err)
 	}
 	node := pod.Spec.NodeName
-	stream, err := h.config.Bus.Open(ctx, bus.Message{Subject: bus.NodeSubject(node, methodLogs), Data: query})
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	stream, err := h.config.Bus.Open(opening, bus.Message{Subject: bus.NodeSubject(node, methodLogs), Data: query})
 	if errors.Is(err, bus.ErrNotFound) || errors.Is(err, bus.ErrUnavailable) {
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("node %s of pod %s/%s does not answer: %v", node, pod.Namespace, pod.Name, err))
 	}

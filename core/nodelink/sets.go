@@ -1,7 +1,7 @@
 package nodelink
 
 import (
-	"context"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,17 +12,19 @@ import (
 
 // nodeSet is what one node is to hold.
 type nodeSet struct {
-	sequence  uint64 // of the last message
-	published time.Time
-	unmarked  bool // messages went out since the last mark
-	held      map[core.Key]item
-	digest    digest
+	sequence     uint64 // of the last message
+	acknowledged uint64 // as the last heartbeat said
+	published    time.Time
+	marks        int // sent since the last message
+	held         map[core.Key]item
+	digest       digest
 }
 
 type item struct {
-	uid     types.UID
-	version uint64
-	refs    []core.Key // of a pod
+	uid      types.UID
+	version  uint64
+	revision int64
+	refs     []core.Key // of a pod
 }
 
 func (s *nodeSet) put(key core.Key, i item) {
@@ -40,8 +42,13 @@ func (s *nodeSet) drop(key core.Key) {
 func (s *nodeSet) forget() {
 	clear(s.held)
 	s.digest = 0
+	s.gap()
+}
+
+// gap leaves out a number, so that the node pulls when it hears the next.
+func (s *nodeSet) gap() {
 	s.sequence += 2
-	s.unmarked = true
+	s.published, s.marks = time.Now(), 0
 }
 
 // set returns a node's set. The caller holds the lock, here and below.
@@ -140,9 +147,9 @@ func (h *Hub) unrefer(node string, ref core.Key) {
 
 func (h *Hub) hold(node string, key core.Key, object core.Object, publish bool) {
 	set := h.set(node)
-	now := item{uid: object.GetUID(), version: version(object)}
-	if set.held[key].version == now.version {
-		return
+	now := item{uid: object.GetUID(), version: version(object), revision: core.Revision(object)}
+	if before, ok := set.held[key]; ok && before.revision >= now.revision {
+		return // the watch lags behind the snapshot that it was taken from
 	}
 	set.put(key, now)
 	if publish {
@@ -159,7 +166,7 @@ func (h *Hub) referentChanged(change *core.Change) {
 			continue
 		}
 		set := h.set(node)
-		if before, ok := set.held[change.Key]; ok {
+		if before, ok := set.held[change.Key]; ok && before.revision < change.Revision {
 			set.drop(change.Key)
 			h.publish(node, set, desired{action: actionUnset, key: change.Key, uid: before.uid})
 		}
@@ -168,28 +175,23 @@ func (h *Hub) referentChanged(change *core.Change) {
 
 func (h *Hub) publish(node string, set *nodeSet, d desired) {
 	set.sequence++
-	set.published, set.unmarked = time.Now(), true
+	set.published, set.marks = time.Now(), 0
 	d.term, d.sequence = h.config.Term(), set.sequence
-	m, err := d.message(node)
-	if err == nil {
-		err = h.config.Bus.Publish(context.Background(), m) //nolint:forbidigo // handing over does not block
-	}
-	if err != nil { // the node sees the gap and pulls
-		h.config.Logger.Warn("publish desired state", "node", node, "object", d.key.String(), "err", err)
-	}
+	h.send(node, &d)
 }
 
-// references returns the ConfigMaps and Secrets that a pod's environment and
-// volumes refer to.
+// references returns the ConfigMaps and Secrets that a pod's environment,
+// volumes and image pulls refer to.
 func references(pod *corev1.Pod) []core.Key {
-	seen := map[core.Key]bool{}
 	var refs []core.Key
 	add := func(resource core.GroupResource, name string) {
 		key := core.Key{Resource: resource.Resource, Namespace: pod.Namespace, Name: name}
-		if name != "" && !seen[key] {
-			seen[key] = true
+		if name != "" && !slices.Contains(refs, key) {
 			refs = append(refs, key)
 		}
+	}
+	for i := range pod.Spec.ImagePullSecrets {
+		add(core.Secrets, pod.Spec.ImagePullSecrets[i].Name)
 	}
 	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range containers {

@@ -20,8 +20,13 @@ var nodeConditions = []corev1.PodConditionType{
 }
 
 // mergePodStatus puts what a node observed into a pod's status, and leaves
-// what others write: PodScheduled, DisruptionTarget, readiness gates.
+// what others write: PodScheduled, DisruptionTarget, readiness gates. A pod that
+// has ended does not run again, whatever a node says. dst then shares the
+// memory of seen.
 func mergePodStatus(dst, seen *corev1.PodStatus) {
+	if terminal(dst.Phase) && !terminal(seen.Phase) {
+		return
+	}
 	kept := slices.DeleteFunc(slices.Clone(dst.Conditions), func(c corev1.PodCondition) bool {
 		return slices.Contains(nodeConditions, c.Type)
 	})
@@ -29,14 +34,14 @@ func mergePodStatus(dst, seen *corev1.PodStatus) {
 		return !slices.Contains(nodeConditions, c.Type)
 	})
 	before := *dst
-	*dst = *seen.DeepCopy()
+	*dst = *seen
 	dst.Conditions = append(own, kept...)
 	dst.QOSClass = before.QOSClass
 	dst.NominatedNodeName = before.NominatedNodeName
 	dst.ResourceClaimStatuses = before.ResourceClaimStatuses
 	dst.Resize = before.Resize
-	if terminal(before.Phase) && !terminal(dst.Phase) {
-		dst.Phase = before.Phase // a pod that has ended does not run again
+	if terminal(before.Phase) {
+		dst.Phase = before.Phase // the first verdict stands
 	}
 }
 
