@@ -7,6 +7,8 @@ import (
 	"context"
 	"net"
 	"reflect"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,7 +17,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/plugins/wire"
@@ -23,12 +27,14 @@ import (
 
 // Run checks that controller keeps the contract of core.Controller: its
 // description is complete; Relate and Decide answer the same when asked again,
-// change nothing that they are given, and answer the same over the wire, where
-// objects are encoded and cached. Give it observations that matter.
+// also by several at once, change nothing that they are given, and answer the
+// same over the wire, where objects are encoded and cached; and what Decide
+// answers is within what the description permits. Give it observations that
+// matter; a test is named by its parent.
 func Run(t *testing.T, controller core.Controller, observations ...core.Observation) {
 	t.Helper()
-	remote, descriptions := Remote(t, controller)
 	t.Run("description", func(t *testing.T) {
+		_, descriptions := Remote(t, controller)
 		if diff := cmp.Diff(controller.Describe(), descriptions[0], cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("the description differs over the wire (-here +there):\n%s", diff)
 		}
@@ -37,25 +43,82 @@ func Run(t *testing.T, controller core.Controller, observations ...core.Observat
 		t.Run(seen.Parent.GetName(), func(t *testing.T) {
 			before := clone(seen)
 			first, err := controller.Decide(t.Context(), seen)
-			again, errAgain := controller.Decide(t.Context(), clone(seen))
-			sameError(t, "a second time", err, errAgain)
-			same(t, "a second time", first, again)
+			pure(t, controller, before, first, err)
 			if diff := cmp.Diff(before, seen, options); diff != "" {
 				t.Errorf("Decide changed what it was given:\n%s", diff)
 			}
-			for _, round := range []string{"over the wire", "over the wire from the cache"} {
-				there, errThere := remote.Decide(t.Context(), controller.Describe().Name, seen)
-				sameError(t, round, err, errThere)
-				same(t, round, first, there)
-			}
-			relations, err := remote.Relate(t.Context(), controller.Describe().Name, seen.Parent)
-			if err != nil {
-				t.Fatalf("relate over the wire: %v", err)
-			}
-			if diff := cmp.Diff(controller.Relate(seen.Parent), relations, options); diff != "" {
-				t.Errorf("Relate differs over the wire:\n%s", diff)
-			}
+			permitted(t, controller.Describe(), &first)
+			overWire(t, controller, seen, first, err)
 		})
+	}
+}
+
+// pure asks again, by several at once.
+func pure(t *testing.T, controller core.Controller, seen core.Observation, first core.Decision, err error) {
+	t.Helper()
+	var answers [4]core.Decision
+	var errs [4]error
+	var wg sync.WaitGroup
+	for i := range answers {
+		own := clone(seen)
+		wg.Go(func() { answers[i], errs[i] = controller.Decide(t.Context(), own) })
+	}
+	wg.Wait()
+	for i := range answers {
+		sameError(t, "a second time", err, errs[i])
+		same(t, "a second time", first, answers[i])
+	}
+	if diff := cmp.Diff(controller.Relate(seen.Parent), controller.Relate(core.Copy(seen.Parent)), options); diff != "" {
+		t.Errorf("Relate differs a second time:\n%s", diff)
+	}
+}
+
+// permitted checks what the core refuses whatever it sees.
+func permitted(t *testing.T, d core.Description, decision *core.Decision) {
+	t.Helper()
+	declared := func(gk schema.GroupKind) bool {
+		return slices.ContainsFunc(d.Children, func(c core.Child) bool { return c.Kind.GroupKind() == gk })
+	}
+	for i, o := range slices.Concat(decision.Create, decision.Update) {
+		if gk := o.GetObjectKind().GroupVersionKind().GroupKind(); !declared(gk) {
+			t.Errorf("child %d is a %q, which is not among the described children", i, gk)
+		}
+	}
+	for _, o := range decision.Create {
+		if o.GetName() == "" && o.GetGenerateName() == "" || o.GetUID() != "" || o.GetResourceVersion() != "" {
+			t.Errorf("created child %q: it must have a name or generateName, and no uid or resourceVersion", o.GetName())
+		}
+	}
+	if decision.Status != nil && decision.Status.GetObjectKind().GroupVersionKind() != d.Kind {
+		t.Errorf("the status is of a %s, not of the parent's kind %s", decision.Status.GetObjectKind().GroupVersionKind(), d.Kind)
+	}
+	for i, n := range decision.Events {
+		if n.Reason == "" || n.Type != corev1.EventTypeNormal && n.Type != corev1.EventTypeWarning {
+			t.Errorf("event %d: it must have a reason, and type Normal or Warning: %+v", i, n)
+		}
+	}
+	if decision.RequeueAfter < 0 || len(decision.Memory) > 16<<10 {
+		t.Errorf("requeueAfter %s must not be negative, and the memory of %d bytes not over 16 KiB", decision.RequeueAfter, len(decision.Memory))
+	}
+}
+
+// overWire asks over a connection of its own: an observation is free to have
+// the versions of another's objects.
+func overWire(t *testing.T, controller core.Controller, seen core.Observation, first core.Decision, err error) {
+	t.Helper()
+	remote, descriptions := Remote(t, controller)
+	name := descriptions[0].Name
+	for _, round := range []string{"over the wire", "over the wire from the cache"} {
+		there, errThere := remote.Decide(t.Context(), name, seen)
+		sameError(t, round, err, errThere)
+		same(t, round, first, there)
+	}
+	relations, err := remote.Relate(t.Context(), name, seen.Parent)
+	if err != nil {
+		t.Fatalf("relate over the wire: %v", err)
+	}
+	if diff := cmp.Diff(controller.Relate(seen.Parent), relations, options); diff != "" {
+		t.Errorf("Relate differs over the wire:\n%s", diff)
 	}
 }
 
@@ -110,7 +173,7 @@ func same(t *testing.T, when string, want, got core.Decision) {
 
 func sameError(t *testing.T, when string, want, got error) {
 	t.Helper()
-	if (want == nil) != (got == nil) {
+	if (want == nil) != (got == nil) || (want != nil && want.Error() != got.Error()) {
 		t.Errorf("Decide differs %s: first the error was %v, then %v", when, want, got)
 	}
 }
