@@ -4,6 +4,7 @@ GO          ?= go
 TOOLS       := .ci/tools
 MODULES     := pi hello crash
 PREBUILT    := park done
+PLUGINS     := sweep
 # What libraries of Kubernetes say about themselves, in user agents for one.
 KUBE_LDFLAGS := -X k8s.io/component-base/version.gitVersion=v1.36.6+weft -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
 LDFLAGS     := -s -w
@@ -29,13 +30,28 @@ examples/modules/%.wasm: $(wildcard examples/src/*/*.go) go.mod
 	@mkdir -p $(@D)
 	GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -ldflags='$(LDFLAGS)' -o $@ ./examples/src/$*
 
+.PHONY: plugins
+plugins: ## build the example plugins, each a Go module of its own
+	@set -e; for name in $(PLUGINS); do \
+	  cd $(CURDIR)/examples/plugins/$$name; \
+	  $(GO) build -mod=readonly -trimpath -ldflags='$(LDFLAGS)' -o bin/$$name .; \
+	done
+
+.PHONY: plugins-test
+plugins-test: ## vet and test the example plugins
+	@set -e; for name in $(PLUGINS); do \
+	  cd $(CURDIR)/examples/plugins/$$name; \
+	  $(GO) vet -mod=readonly ./...; \
+	  $(GO) test -mod=readonly ./...; \
+	done
+
 .SECONDEXPANSION:
 $(PREBUILT:%=examples/modules/%.wasm): examples/modules/%.wasm: examples/src/$$*/$$*.wasm
 	@mkdir -p $(@D)
 	cp $< $@
 
 .PHONY: test
-test: modules ## every test
+test: modules plugins-test ## every test
 	$(GO) test -timeout 10m ./...
 
 .PHONY: e2e
