@@ -1,0 +1,176 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/core/store"
+)
+
+// The leader's lease. A core that is killed is followed after leaseTime, and
+// up to a second more, in which the server counts.
+const (
+	leaseName  = "leader"
+	leaseTime  = 2 * time.Second
+	leaseRenew = 500 * time.Millisecond
+	leaseRetry = 200 * time.Millisecond
+)
+
+// errDeposed ends a core that may not lead any more. Its process has an exit
+// code of its own, for whatever starts it again.
+type errDeposed struct{ cause error }
+
+func (e *errDeposed) Error() string {
+	return fmt.Sprintf("this core leads no longer: %v; another one may have taken over: start this one again, and it stands by", e.cause)
+}
+
+func (e *errDeposed) Unwrap() error { return e.cause }
+
+// ExitCode is that of the process.
+func (e *errDeposed) ExitCode() int { return 3 }
+
+// deposed tells the errors that mean the loss of leadership from others.
+func deposed(err error) error {
+	if errors.Is(err, store.ErrNotLeading) || errors.Is(err, store.ErrLost) {
+		return &errDeposed{err}
+	}
+	return err
+}
+
+// leadership is the lease of the core that leads.
+type leadership struct {
+	lease    bus.Lease
+	deadline atomic.Pointer[time.Time]
+}
+
+// Leading says whether the lease still runs. Both clocks must say so: the
+// monotonic one may stand while a machine sleeps, the other may be set back.
+func (l *leadership) Leading() bool {
+	now, deadline := time.Now(), l.deadline.Load()
+	return now.Before(*deadline) && now.Round(0).Before(deadline.Round(0))
+}
+
+// lead waits until this process may lead, and works as long as it does. It
+// gives the lease up when work has ended.
+func lead(ctx context.Context, leases bus.Leases, holder string, log *slog.Logger, work func(context.Context, func() bool) error) error {
+	lease, err := awaitLease(ctx, leases, holder, log)
+	if err != nil {
+		return err
+	}
+	l := &leadership{lease: lease}
+	l.note()
+	// The lease is kept while work drains, since work still writes then.
+	keeping, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
+	working, stopWorking := context.WithCancelCause(ctx)
+	kept := make(chan error, 1) // the one result
+	go func() {
+		err := l.keep(keeping)
+		stopWorking(err)
+		kept <- err
+	}()
+	err = work(working, l.Leading)
+	stopWorking(nil)
+	stopKeeping()
+	if lost := <-kept; lost != nil {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			log.Info("parts of the core ended with the lease", "err", err)
+		}
+		return &errDeposed{lost}
+	}
+	resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if resigned := lease.Resign(resigning); resigned != nil {
+		log.Info("the lease was not given up, it runs out", "err", resigned)
+	}
+	return deposed(err)
+}
+
+// awaitLease takes the lease, waiting while another core holds it.
+func awaitLease(ctx context.Context, leases bus.Leases, holder string, log *slog.Logger) (bus.Lease, error) {
+	said := ""
+	for {
+		asking, cancel := context.WithTimeout(ctx, leaseTime)
+		lease, err := leases.Acquire(asking, leaseName, holder, leaseTime)
+		cancel()
+		switch {
+		case err == nil:
+			log.Info("this core leads", "holder", holder)
+			return lease, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case errors.Is(err, bus.ErrRefused):
+			return nil, fmt.Errorf("take the leader's lease: %w", err)
+		case err.Error() == said: // said once
+		case errors.Is(err, bus.ErrConflict):
+			log.Info("another core leads, this one stands by and serves nothing", "err", err)
+		default:
+			log.Warn("the leader's lease cannot be taken, trying again", "err", err)
+		}
+		said = err.Error()
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(leaseRetry):
+		}
+	}
+}
+
+func (l *leadership) note() {
+	deadline := l.lease.Deadline()
+	l.deadline.Store(&deadline)
+}
+
+// keep renews the lease until ctx ends, or returns why it is lost.
+func (l *leadership) keep(ctx context.Context) error {
+	for wait := leaseRenew; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		asking, cancel := context.WithDeadline(ctx, *l.deadline.Load())
+		err := l.lease.Renew(asking)
+		cancel()
+		switch {
+		case err == nil:
+			l.note()
+			wait = leaseRenew
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, bus.ErrConflict), !l.Leading():
+			return fmt.Errorf("the lease was not renewed in time: %w", err)
+		default:
+			wait = leaseRetry
+		}
+	}
+}
+
+// leaseHolder names this process among all cores of a cluster: the machine's
+// name, and what tells the locked folder from all others. A core that starts
+// again on the folder of one that was killed takes over its lease at once: the
+// folder's lock says that the other is gone.
+func leaseHolder(folder string) (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "core"
+	}
+	info, err := os.Stat(filepath.Join(folder, "lock"))
+	if err != nil {
+		return "", fmt.Errorf("name this core: %w", err)
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	id, ok := info.Sys().(*syscall.Stat_t)
+	if err != nil || !ok {
+		return fmt.Sprintf("%s/%d/%d", host, os.Getpid(), time.Now().UnixNano()), nil
+	}
+	return fmt.Sprintf("%s/%s/%d.%d", host, strings.TrimSpace(string(boot)), id.Dev, id.Ino), nil
+}
