@@ -15,11 +15,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/cmd/internal/debug"
 	"github.com/weftrun/weft/cmd/internal/settings"
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/core/apiserver"
 	"github.com/weftrun/weft/core/auth"
 	"github.com/weftrun/weft/core/events"
+	"github.com/weftrun/weft/core/feed"
 	"github.com/weftrun/weft/core/lifecycle"
 	"github.com/weftrun/weft/core/nodelink"
 	"github.com/weftrun/weft/core/reconcile"
@@ -44,7 +46,8 @@ var (
 )
 
 // RunCore runs a core until ctx ends. It calls ready once, when the API
-// answers.
+// answers. On an outside NATS server it waits for its turn to lead first; what
+// it returns when it leads no longer has an ExitCode.
 func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready func(Core) error) error {
 	release, err := lock(Paths{s.Data}.Core(), "a core")
 	if err != nil {
@@ -56,17 +59,27 @@ func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready 
 		return err
 	}
 	defer carrier.close()
-	state, err := openStore(ctx, s, carrier.bus, log)
-	if err != nil {
-		return err
-	}
-	return withStore(ctx, state, func(ctx context.Context) error {
-		c, err := assemble(s, carrier, state, log)
+	work := func(ctx context.Context, leading func() bool) error {
+		state, err := openStore(ctx, s, carrier.bus, leading, log)
 		if err != nil {
 			return err
 		}
-		return c.run(ctx, ready)
-	})
+		return withStore(ctx, state, func(ctx context.Context) error {
+			c, err := assemble(s, carrier, state, log)
+			if err != nil {
+				return err
+			}
+			return c.run(ctx, ready)
+		})
+	}
+	if !carrier.shared {
+		return work(ctx, nil) // the folder's lock is enough
+	}
+	holder, err := leaseHolder(Paths{s.Data}.Core())
+	if err != nil {
+		return err
+	}
+	return lead(ctx, carrier.bus, holder, log, work)
 }
 
 // withStore runs the store while work works: it is the last to end, since
@@ -86,7 +99,7 @@ func withStore(ctx context.Context, state *store.Store, work func(context.Contex
 	return errors.Join(err, <-done)
 }
 
-func openStore(ctx context.Context, s *settings.Settings, b bus.Bus, log *slog.Logger) (*store.Store, error) {
+func openStore(ctx context.Context, s *settings.Settings, b bus.Bus, leading func() bool, log *slog.Logger) (*store.Store, error) {
 	key, err := store.LoadOrCreateKey(filepath.Join(Paths{s.Data}.Core(), "key"))
 	if err != nil {
 		return nil, err
@@ -104,7 +117,7 @@ func openStore(ctx context.Context, s *settings.Settings, b bus.Bus, log *slog.L
 		durability[strategy.Kind.GroupResource()] = strategy.Kind.Durability
 	}
 	return store.Open(ctx, store.Config{
-		Log: wal, Snapshots: snapshots, Key: key, Logger: log.With("part", "store"),
+		Log: wal, Snapshots: snapshots, Key: key, Leading: leading, Logger: log.With("part", "store"),
 		Durability: func(r core.GroupResource) core.Durability { return durability[r] },
 	})
 }
@@ -122,6 +135,7 @@ type coreParts struct {
 	scheduler  *scheduler.Scheduler
 	lifecycle  *lifecycle.Lifecycle
 	hub        *nodelink.Hub
+	feed       *feed.Feed
 }
 
 func assemble(s *settings.Settings, carrier *carrier, state *store.Store, log *slog.Logger) (*coreParts, error) {
@@ -162,6 +176,12 @@ func assemble(s *settings.Settings, carrier *carrier, state *store.Store, log *s
 			return content, err
 		},
 	})
+	if err != nil {
+		return nil, err
+	}
+	c.feed, err = feed.New(feed.Config{
+		Bus: carrier.bus, Client: c.registry, Term: func() uint64 { return uint64(state.Term()) }, Logger: part("feed"),
+	})
 	return c, err
 }
 
@@ -173,9 +193,11 @@ func pluginConfig(s *settings.Settings, log *slog.Logger) (host.Config, error) {
 	}
 	c := host.Config{Folder: s.Plugins.Folder, DecideTimeout: s.Plugins.DecideTimeout, Logger: log}
 	if len(s.Plugins.Builtin) > 0 {
-		c.Plugins = append(c.Plugins, host.Plugin{
-			Name: "builtin", Command: self, Args: []string{"plugin", "--kinds=" + strings.Join(s.Plugins.Builtin, ",")},
-		})
+		args := []string{"plugin", "--kinds=" + strings.Join(s.Plugins.Builtin, ",")}
+		if s.DebugSockets {
+			args = append(args, "--debug-socket="+Paths{s.Data}.DebugSocket("plugin"))
+		}
+		c.Plugins = append(c.Plugins, host.Plugin{Name: "builtin", Command: self, Args: args})
 	}
 	for _, p := range s.Plugins.Run {
 		c.Plugins = append(c.Plugins, host.Plugin{Name: p.Name, Command: p.Command, Args: p.Args, Env: p.Env, Kinds: p.Kinds})
@@ -198,7 +220,7 @@ func (c *coreParts) run(ctx context.Context, ready func(Core) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for name, run := range map[string]func(context.Context) error{
 		"registry": c.registry.Run, "events": c.events.Run, "plugins": c.host.Run, "reconcile": c.reconciler.Run,
-		"scheduler": c.scheduler.Run, "lifecycle": c.lifecycle.Run, "nodes": c.hub.Run,
+		"scheduler": c.scheduler.Run, "lifecycle": c.lifecycle.Run, "nodes": c.hub.Run, "feed": c.feed.Run,
 		"api": func(ctx context.Context) error { return server.Serve(ctx, listener) },
 	} {
 		group.Go(func() error {
@@ -207,6 +229,9 @@ func (c *coreParts) run(ctx context.Context, ready func(Core) error) error {
 			}
 			return nil
 		})
+	}
+	if c.settings.DebugSockets {
+		group.Go(func() error { debug.Serve(ctx, Paths{c.settings.Data}.DebugSocket("core"), c.log); return nil })
 	}
 	if err := c.writeFiles(url); err != nil {
 		group.Go(func() error { return err })
