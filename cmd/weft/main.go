@@ -10,6 +10,7 @@ import (
 
 	"github.com/weftrun/weft/cmd/internal/cli"
 	"github.com/weftrun/weft/cmd/internal/commands"
+	_ "github.com/weftrun/weft/cmd/internal/english" // saves each process 4 MB
 	"github.com/weftrun/weft/cmd/internal/settings"
 )
 
