@@ -1,11 +1,15 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
+	"github.com/weftrun/weft/cmd/internal/debug"
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/plugins"
 	"github.com/weftrun/weft/workloads/deployment"
@@ -41,11 +45,19 @@ func Kinds(names []string) ([]core.Controller, error) {
 }
 
 // RunPlugin serves the named built-in kinds to the core that started this
-// process.
-func RunPlugin(names []string) error {
+// process. It serves profiles on a socket unless that is empty.
+func RunPlugin(ctx context.Context, names []string, debugSocket string, log *slog.Logger) error {
 	controllers, err := Kinds(names)
 	if err != nil {
 		return err
+	}
+	if debugSocket != "" {
+		var debugging sync.WaitGroup
+		defer debugging.Wait()
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		debugging.Go(func() { debug.Serve(ctx, debugSocket, log) })
 	}
 	return plugins.Serve(controllers...)
 }

@@ -12,12 +12,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/weftrun/weft/cmd/internal/debug"
 	"github.com/weftrun/weft/cmd/internal/settings"
 	"github.com/weftrun/weft/core/nodelink"
 	"github.com/weftrun/weft/wasm/engine"
@@ -71,12 +73,16 @@ func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTog
 	group.Go(func() error { return runtime.Run(ctx) })
 	group.Go(func() error { return link.Run(ctx) })
 	group.Go(func() error { return agent.Run(ctx) })
+	if s.DebugSockets {
+		group.Go(func() error { debug.Serve(ctx, Paths{s.Data}.DebugSocket("node-"+s.Node.Name), log); return nil })
+	}
 	return group.Wait()
 }
 
 // executorSettings reach the executor's process.
 type executorSettings struct {
 	Compiled string `json:"compiled"`
+	Debug    string `json:"debug,omitempty"` // the socket for profiles; empty for none
 }
 
 func newExecutor(s *settings.Settings, folder string, log *slog.Logger, dieTogether bool) (*executor.Client, error) {
@@ -84,7 +90,11 @@ func newExecutor(s *settings.Settings, folder string, log *slog.Logger, dieToget
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	own, err := json.Marshal(executorSettings{Compiled: Paths{s.Data}.Compiled()})
+	settings := executorSettings{Compiled: Paths{s.Data}.Compiled()}
+	if s.DebugSockets {
+		settings.Debug = Paths{s.Data}.DebugSocket("executor-" + s.Node.Name)
+	}
+	own, err := json.Marshal(settings)
 	if err != nil {
 		return nil, fmt.Errorf("encode executor settings: %w", err)
 	}
@@ -97,12 +107,19 @@ func newExecutor(s *settings.Settings, folder string, log *slog.Logger, dieToget
 // RunExecutor is the executor's process: it runs guests for the agent that
 // started it.
 func RunExecutor(ctx context.Context, input io.Reader, log *slog.Logger) error {
+	var debugging sync.WaitGroup
+	defer debugging.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	return executor.Main(ctx, executor.MainConfig{
 		Input: input, Logger: log,
 		Open: func(ctx context.Context, raw json.RawMessage) (executor.Runtime, error) {
 			var own executorSettings
 			if err := json.Unmarshal(raw, &own); err != nil {
 				return nil, fmt.Errorf("decode executor settings: %w", err)
+			}
+			if own.Debug != "" {
+				debugging.Go(func() { debug.Serve(ctx, own.Debug, log) })
 			}
 			return engine.New(ctx, engine.Config{CacheDir: own.Compiled, Logger: log})
 		},

@@ -45,6 +45,9 @@ func (p Paths) Compiled() string { return p.join("compiled") }
 // Logs is the folder of the processes' own logs.
 func (p Paths) Logs() string { return p.join("logs") }
 
+// DebugSocket is where a process serves profiles of itself.
+func (p Paths) DebugSocket(process string) string { return p.join("debug", process+".sock") }
+
 // Node is the folder of one node.
 func (p Paths) Node(name string) string { return p.join("nodes", name) }
 

@@ -186,12 +186,16 @@ func node() *cobra.Command {
 
 func pluginCommand() *cobra.Command {
 	var kinds []string
+	var socket string
 	c := &cobra.Command{
 		Use:   "plugin",
 		Short: "Serve the controllers of built-in kinds to a core (a core starts this itself)",
 		Args:  cobra.NoArgs,
-		RunE:  func(*cobra.Command, []string) error { return cluster.RunPlugin(kinds) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			return cluster.RunPlugin(c.Context(), kinds, socket, logger("warn"))
+		},
 	}
+	c.Flags().StringVar(&socket, "debug-socket", "", "Unix socket to serve profiles on (default: none)")
 	c.Flags().StringSliceVar(&kinds, "kinds", nil, "kinds to serve (default: all built-in ones)")
 	return c
 }

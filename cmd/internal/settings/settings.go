@@ -22,14 +22,16 @@ import (
 // Settings is the content of weft.toml. docs/weft.toml is written from the
 // "doc" tags; a path that is not absolute is taken from the data folder.
 type Settings struct {
-	Data     string  `toml:"data" doc:"Folder for everything that Weft keeps. The environment variable WEFT_DATA and --data come first." default:"~/.weft"`
-	LogLevel string  `toml:"log_level" doc:"What the processes log: debug, info, warn or error." default:"info"`
-	API      API     `toml:"api"`
-	NATS     NATS    `toml:"nats"`
-	Core     Core    `toml:"core"`
-	Plugins  Plugins `toml:"plugins"`
-	Node     Node    `toml:"node"`
-	Source   string  `toml:"-"` // the file that was read; empty if none
+	Data     string `toml:"data" doc:"Folder for everything that Weft keeps. The environment variable WEFT_DATA and --data come first." default:"~/.weft"`
+	LogLevel string `toml:"log_level" doc:"What the processes log: debug, info, warn or error." default:"info"`
+	// DebugSockets is for those who look for what takes time or memory.
+	DebugSockets bool    `toml:"debug_sockets" doc:"Whether each process serves profiles of itself (Go's pprof) on a Unix socket in the folder debug, to the owner alone: curl --unix-socket ~/.weft/debug/core.sock http://weft/debug/pprof/heap." default:"false"`
+	API          API     `toml:"api"`
+	NATS         NATS    `toml:"nats"`
+	Core         Core    `toml:"core"`
+	Plugins      Plugins `toml:"plugins"`
+	Node         Node    `toml:"node"`
+	Source       string  `toml:"-"` // the file that was read; empty if none
 }
 
 // API settings.

@@ -1,0 +1,56 @@
+// Package debug serves profiles of a process to those who may read its data
+// folder. It must not listen on any network, since a profile tells much and
+// costs much.
+package debug
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Serve serves the profiles of net/http/pprof, under /debug/pprof/, on a Unix
+// socket until ctx ends. What keeps it from doing so is logged, and is no
+// reason for a process to end.
+func Serve(ctx context.Context, socket string, log *slog.Logger) {
+	if err := serve(ctx, socket); err != nil {
+		log.Warn("profiles are not served", "socket", socket, "err", err)
+	}
+}
+
+func serve(ctx context.Context, socket string) error {
+	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
+		return fmt.Errorf("make folder for sockets: %w", err)
+	}
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove old socket: %w", err) // of a process that was killed
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "unix", socket)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // ends profiles under way
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
