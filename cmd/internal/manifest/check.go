@@ -100,40 +100,54 @@ func (c *checker) value(path string, value any, t reflect.Type) {
 	c.report(path, "must be %s, but is %s", describe(t), tomlType(value))
 }
 
-// special checks the types that have a text form of their own.
+// special checks the types that have a text form of their own, and returns
+// false for all others.
 func (c *checker) special(path string, value any, t reflect.Type) bool {
+	fits := false
 	switch t {
 	case quantityType:
-		switch v := value.(type) {
-		case string:
-			if _, err := resource.ParseQuantity(v); err != nil {
-				c.report(path, "%q is no quantity: give a number with an optional unit, such as \"250m\" or \"64Mi\"", v)
-			}
-			return true
-		case int64, float64:
-			return true
-		}
-		return false
+		fits = c.quantity(path, value)
 	case intOrStringType:
 		switch value.(type) {
 		case string, int64:
-			return true
+			fits = true
 		}
-		return false
 	case timeType, microTimeType:
-		switch v := value.(type) {
-		case time.Time:
-			return true
-		case string:
-			if _, err := time.Parse(time.RFC3339Nano, v); err != nil {
-				c.report(path, "%q is no time: give one as in RFC 3339", v)
-			}
-			return true
-		}
-		return false
+		fits = c.time(path, value)
+	default:
+		// Free-form content is checked by the server.
+		return reflect.PointerTo(t).Implements(unmarshaler) || reflect.PointerTo(t).Implements(textUnmarshaler)
 	}
-	custom := reflect.PointerTo(t).Implements(unmarshaler) || reflect.PointerTo(t).Implements(textUnmarshaler)
-	return custom // free-form content; the server checks it
+	if !fits {
+		c.report(path, "must be %s, but is %s", describe(t), tomlType(value))
+	}
+	return true
+}
+
+func (c *checker) quantity(path string, value any) bool {
+	switch v := value.(type) {
+	case string:
+		if _, err := resource.ParseQuantity(v); err != nil {
+			c.report(path, "%q is no quantity: give a number with an optional unit, such as \"250m\" or \"64Mi\"", v)
+		}
+		return true
+	case int64, float64:
+		return true
+	}
+	return false
+}
+
+func (c *checker) time(path string, value any) bool {
+	switch v := value.(type) {
+	case time.Time:
+		return true
+	case string:
+		if _, err := time.Parse(time.RFC3339Nano, v); err != nil {
+			c.report(path, "%q is no time: give one as in RFC 3339", v)
+		}
+		return true
+	}
+	return false
 }
 
 func (c *checker) table(path string, table map[string]any, t reflect.Type) {
