@@ -96,7 +96,7 @@ func check(t *testing.T, err error) {
 func wantError(t *testing.T, err, want error) {
 	t.Helper()
 	for _, sentinel := range []error{bus.ErrConflict, bus.ErrNotFound, bus.ErrUnavailable, bus.ErrRefused} {
-		if errors.Is(err, sentinel) != (sentinel == want) {
+		if errors.Is(err, sentinel) != errors.Is(sentinel, want) {
 			t.Fatalf("got error %v, want one that is %v and no other", err, want)
 		}
 	}

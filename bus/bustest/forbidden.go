@@ -31,7 +31,7 @@ func ForbiddenPublish(who bus.Identity) []string {
 	return all
 }
 
-// ForbiddenSubscribe: see ForbiddenPublish.
+// ForbiddenSubscribe returns subjects that who must not subscribe to.
 func ForbiddenSubscribe(who bus.Identity) []string {
 	all := []string{
 		">", "*", "*.>", "weft.>", "weft.v1.>", "weft.v1.*.>", bus.AllObserved, bus.AllHeartbeats, bus.AllAPI, "weft.v1.log.*",

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -185,9 +186,7 @@ func (h *Hub) deliver(from bus.Identity, to *feed, f wire.Frame) {
 		g := wire.Frame{Subject: f.Subject, Reply: f.Reply, Data: append([]byte{}, f.Data...)}
 		if len(f.Header) > 0 {
 			g.Header = make(bus.Header, len(f.Header))
-			for k, v := range f.Header {
-				g.Header[k] = v
-			}
+			maps.Copy(g.Header, f.Header)
 		}
 		if fate.Delay <= 0 {
 			h.arrive(to, g)

@@ -59,20 +59,20 @@ func (c *Config) validate() error {
 		problems = append(problems, err)
 	}
 	if len(c.URLs) == 0 && c.InProcess == nil {
-		problems = append(problems, errors.New("URLs: at least one is required"))
+		problems = append(problems, errors.New("field URLs: at least one is required"))
 	}
 	if len(c.Creds) == 0 && c.CredsFile == "" {
-		problems = append(problems, errors.New("CredsFile: credentials are required"))
+		problems = append(problems, errors.New("field CredsFile: credentials are required"))
 	}
 	if c.Logger == nil {
-		problems = append(problems, errors.New("Logger: is required"))
+		problems = append(problems, errors.New("field Logger: is required"))
 	}
 	switch c.Replicas {
 	case 0:
 		c.Replicas = 1
 	case 1, 3, 5:
 	default:
-		problems = append(problems, fmt.Errorf("Replicas: %d is not one of 1, 3, 5", c.Replicas))
+		problems = append(problems, fmt.Errorf("field Replicas: %d is not one of 1, 3, 5", c.Replicas))
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second

@@ -38,9 +38,7 @@ type Cluster struct {
 	t       testing.TB
 	ctx     context.Context //nolint:containedctx // it is the test's: ends with the cluster
 	running sync.WaitGroup
-
-	mu    sync.Mutex
-	nodes map[string]*Node
+	nodes   map[string]*Node
 }
 
 // New starts a cluster within the bubble of the test; it stops with it.

@@ -25,7 +25,7 @@ func (e *engine) claim(ctx context.Context, c *entry, seen *observation, state *
 		return false, nil
 	}
 	run := claiming{engine: e, seen: seen, state: state}
-	for _, child := range c.Description.Children {
+	for _, child := range c.Children {
 		if !child.Adopt {
 			continue
 		}

@@ -219,7 +219,7 @@ func (a *applying) deleteOne(ctx context.Context, d *core.Deletion) {
 		return // it is gone, or another one of its name
 	}
 	a.log.Debug("deleted child", "object", d.Key.String(), "parent", a.seen.key.String(), "reason", d.Reason)
-	a.result("delete", a.entry.byChild[d.Key.GroupResource()].Kind.Kind, d.Key.Name, last, err)
+	a.result("delete", a.byChild[d.Key.GroupResource()].Kind.Kind, d.Key.Name, last, err)
 }
 
 // result notes how one write of a child went.

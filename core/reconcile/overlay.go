@@ -347,24 +347,33 @@ func under(item over, index core.Index, value string) bool {
 // merge yields two orders of objects as one; those above hide those below.
 func merge(above []over, below iter.Seq2[core.Key, core.Object]) iter.Seq2[core.Key, core.Object] {
 	return func(yield func(core.Key, core.Object) bool) {
-		i := 0
+		rest := above
 		for key, object := range below {
-			for ; i < len(above) && above[i].key.Less(key); i++ {
-				if above[i].object != nil && !yield(above[i].key, above[i].object) {
-					return
-				}
+			n := 0
+			for n < len(rest) && rest[n].key.Less(key) {
+				n++
 			}
-			if i < len(above) && above[i].key == key {
+			if !yieldAll(rest[:n], yield) {
+				return
+			}
+			rest = rest[n:]
+			if len(rest) > 0 && rest[0].key == key {
 				continue // yielded, or hidden, in its turn
 			}
 			if !yield(key, object) {
 				return
 			}
 		}
-		for ; i < len(above); i++ {
-			if above[i].object != nil && !yield(above[i].key, above[i].object) {
-				return
-			}
+		yieldAll(rest, yield)
+	}
+}
+
+// yieldAll yields those that were not deleted; false if yield wants no more.
+func yieldAll(items []over, yield func(core.Key, core.Object) bool) bool {
+	for i := range items {
+		if items[i].object != nil && !yield(items[i].key, items[i].object) {
+			return false
 		}
 	}
+	return true
 }

@@ -110,8 +110,7 @@ func (e *engine) decide(ctx context.Context, c *entry, seen *observation) (decis
 	if parent := context.Cause(ctx); parent != nil && !errors.Is(parent, context.DeadlineExceeded) {
 		return core.Decision{}, err // the core itself is stopping
 	}
-	var aside *core.SetAsideError
-	if errors.As(err, &aside) {
+	if _, ok := errors.AsType[*core.SetAsideError](err); ok {
 		return core.Decision{}, &refusal{reason: reasonAside, err: err}
 	}
 	return core.Decision{}, &refusal{reason: reasonDecide, err: fmt.Errorf("decide: %w", err)}

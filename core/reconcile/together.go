@@ -80,24 +80,30 @@ func parentChange(c *entry, parent core.Object, d *core.Decision) func(core.Obje
 	}
 	return func(o core.Object) error {
 		if annotate {
-			all := maps.Clone(o.GetAnnotations())
-			if all == nil {
-				all = map[string]string{}
-			}
-			for name, value := range d.Annotations {
-				if value == "" {
-					delete(all, name)
-				} else {
-					all[name] = value
-				}
-			}
-			o.SetAnnotations(all)
+			o.SetAnnotations(annotated(o.GetAnnotations(), d.Annotations))
 		}
 		if finalize {
 			o.SetFinalizers(finalizers(c, o, d.Finalizers))
 		}
 		return nil
 	}
+}
+
+// annotated returns a copy of the annotations there are, with those of a
+// decision; an empty value removes one.
+func annotated(is, wanted map[string]string) map[string]string {
+	all := maps.Clone(is)
+	if all == nil {
+		all = map[string]string{}
+	}
+	for name, value := range wanted {
+		if value == "" {
+			delete(all, name)
+		} else {
+			all[name] = value
+		}
+	}
+	return all
 }
 
 // finalizers returns those that o has and are not the controller's, and those
@@ -183,7 +189,7 @@ func patchObject(o core.Object, p core.Patch) error {
 	if err != nil {
 		return fmt.Errorf("patch %s: %w", o.GetName(), err)
 	}
-	fresh, _ := reflect.New(reflect.TypeOf(o).Elem()).Interface().(core.Object)
+	fresh, _ := reflect.TypeAssert[core.Object](reflect.New(reflect.TypeOf(o).Elem()))
 	if err := json.Unmarshal(after, fresh); err != nil {
 		return fmt.Errorf("patch %s: %w", o.GetName(), err)
 	}

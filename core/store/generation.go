@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/weftrun/weft/bus"
@@ -103,9 +104,7 @@ type capture struct {
 func (s *Store) capture() capture {
 	s.ringsMu.RLock()
 	rings := make(map[core.GroupResource]*ring, len(s.rings))
-	for resource, r := range s.rings {
-		rings[resource] = r
-	}
+	maps.Copy(rings, s.rings)
 	s.ringsMu.RUnlock()
 
 	s.applying.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/weftrun/weft/bus"
@@ -247,11 +248,11 @@ func (r *recovery) loadNewest(ctx context.Context, first, last uint64) (*generat
 		return nil, err
 	}
 	problems = append(problems, damage...)
-	for i := len(manifests) - 1; i >= 0; i-- {
-		if manifests[i].Sequence == newest.Sequence {
+	for _, manifest := range slices.Backward(manifests) {
+		if manifest.Sequence == newest.Sequence {
 			continue
 		}
-		g, err := r.try(ctx, manifests[i], first, last)
+		g, err := r.try(ctx, manifest, first, last)
 		if err == nil {
 			r.warn(problems)
 			return g, nil

@@ -196,7 +196,7 @@ func (e *Engine) read(digest, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // was only read
+	defer f.Close()
 	stat, err := f.Stat()
 	if err != nil {
 		return nil, err

@@ -99,7 +99,7 @@ func (i *instance) execute(ctx context.Context) (exit wasm.Exit) {
 	if err != nil {
 		return i.classify(phase, err)
 	}
-	defer mod.Close(context.WithoutCancel(ctx)) //nolint:errcheck // closes only what the guest had open
+	defer mod.Close(context.WithoutCancel(ctx))
 	if phase == instantiating {
 		close(i.running)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/weftrun/weft/wasm"
@@ -77,10 +78,8 @@ func (s *server) sandbox(ctx context.Context, id string) (wasm.Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, open := range ids {
-		if open == id {
-			return s.rt.OpenSandbox(ctx, wasm.SandboxConfig{ID: id})
-		}
+	if slices.Contains(ids, id) {
+		return s.rt.OpenSandbox(ctx, wasm.SandboxConfig{ID: id})
 	}
 	return nil, fmt.Errorf("sandbox %s: %w", id, wasm.ErrGone)
 }

@@ -249,7 +249,7 @@ func (s *server) serve(ctx context.Context, nc net.Conn) {
 		s.current, s.since = nil, time.Now()
 	}
 	s.mu.Unlock()
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 		s.log.Warn("connection of an agent ended", "err", err)
 	}
 }

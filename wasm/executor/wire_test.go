@@ -45,7 +45,7 @@ func TestReadMessage(t *testing.T) {
 func TestWireErrors(t *testing.T) {
 	for _, sentinel := range []error{wasm.ErrInvalidModule, wasm.ErrLimits, wasm.ErrGone, io.EOF} {
 		e := toWire(fmt.Errorf("start x: %w", sentinel))
-		if want := sentinel != io.EOF; errors.Is(e, sentinel) != want {
+		if want := !errors.Is(sentinel, io.EOF); errors.Is(e, sentinel) != want {
 			t.Errorf("%v: unwraps: %v", sentinel, !want)
 		}
 	}
@@ -62,8 +62,8 @@ func FuzzReceive(f *testing.F) {
 	f.Add(append(frame(`{"op":"ended","states":[{}]}`), frame(`{"op":"ended","states":[{"exit":{}}]}`)...))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		agent, other := net.Pipe()
-		defer agent.Close() //nolint:errcheck // a pipe
-		defer other.Close() //nolint:errcheck // a pipe
+		defer agent.Close()
+		defer other.Close()
 		s := newSession(&Client{exits: exits{dir: t.TempDir()}}, &child{conn: agent})
 		s.calls[1] = &call{reply: make(chan *message, 1), first: func(m *message) {
 			for _, st := range m.States {

@@ -58,7 +58,7 @@ func (c *confined) check(name string) experimentalsys.Errno {
 	if err != nil {
 		return experimentalsys.EIO
 	}
-	defer root.Close() //nolint:errcheck // was only read
+	defer root.Close()
 	_, err = root.Stat(name)
 	if err == nil || errors.Is(err, fs.ErrPermission) {
 		return 0

@@ -63,7 +63,7 @@ func (s *Store) pull(ctx context.Context, digest string) (Image, error) {
 	if err != nil {
 		return Image{}, fmt.Errorf("fetch from the cluster's store: %w", err)
 	}
-	defer content.Close() //nolint:errcheck // the digest tells whether all came
+	defer content.Close()
 	f, err := os.CreateTemp(s.config.CacheDir, "pull-*")
 	if err != nil {
 		return Image{}, err

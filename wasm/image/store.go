@@ -169,7 +169,7 @@ func (s *Store) read(path string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	defer f.Close() //nolint:errcheck // was only read
+	defer f.Close()
 	stat, err := f.Stat()
 	if err != nil {
 		return Image{}, err

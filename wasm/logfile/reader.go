@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -164,8 +165,7 @@ func same(a, b *os.File) bool {
 
 // seekTail leaves the files positioned before their last n lines together.
 func (r *reader) seekTail(n int64) error {
-	for i := len(r.files) - 1; i >= 0; i-- {
-		f := r.files[i]
+	for i, f := range slices.Backward(r.files) {
 		starts, err := lastLines(f, n)
 		if err != nil {
 			return fmt.Errorf("read log %s: %w", f.Name(), err)
@@ -234,11 +234,6 @@ func (r *reader) drain(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if r.buf == nil {
-			if more, err := r.next(); err != nil || !more {
-				return err
-			}
-		}
 		record, err := r.record()
 		if errors.Is(err, io.EOF) {
 			if more, err := r.next(); err != nil || !more {
@@ -262,6 +257,9 @@ func (r *reader) drain(ctx context.Context) error {
 // record returns the next whole record. At the end of the file it is io.EOF,
 // and what was read of a record is kept.
 func (r *reader) record() ([]byte, error) {
+	if r.buf == nil {
+		return nil, io.EOF // no file is open yet
+	}
 	for {
 		b, err := r.buf.ReadSlice('\n')
 		if r.over = r.over || len(r.part)+len(b) > MaxRecord; r.over {

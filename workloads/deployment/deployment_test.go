@@ -18,8 +18,6 @@ import (
 	"github.com/weftrun/weft/workloads/workloadstest"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 func newDeployment(replicas int32, change ...func(*appsv1.DeploymentSpec)) *appsv1.Deployment {
 	d := &appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
@@ -28,11 +26,11 @@ func newDeployment(replicas int32, change ...func(*appsv1.DeploymentSpec)) *apps
 			Replicas:                &replicas,
 			Selector:                &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}},
 			Template:                workloadstest.Template("web:1"),
-			RevisionHistoryLimit:    ptr(int32(10)),
-			ProgressDeadlineSeconds: ptr(int32(600)),
+			RevisionHistoryLimit:    new(int32(10)),
+			ProgressDeadlineSeconds: new(int32(600)),
 			Strategy: appsv1.DeploymentStrategy{
 				Type:          appsv1.RollingUpdateDeploymentStrategyType,
-				RollingUpdate: &appsv1.RollingUpdateDeployment{MaxSurge: ptr(intstr.FromString("25%")), MaxUnavailable: ptr(intstr.FromString("25%"))},
+				RollingUpdate: &appsv1.RollingUpdateDeployment{MaxSurge: new(intstr.FromString("25%")), MaxUnavailable: new(intstr.FromString("25%"))},
 			},
 		},
 	}
@@ -44,7 +42,7 @@ func newDeployment(replicas int32, change ...func(*appsv1.DeploymentSpec)) *apps
 
 func steps(surge, unavailable int) func(*appsv1.DeploymentSpec) {
 	return func(s *appsv1.DeploymentSpec) {
-		s.Strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{MaxSurge: ptr(intstr.FromInt(surge)), MaxUnavailable: ptr(intstr.FromInt(unavailable))}
+		s.Strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{MaxSurge: new(intstr.FromInt(surge)), MaxUnavailable: new(intstr.FromInt(unavailable))}
 	}
 }
 
@@ -389,7 +387,7 @@ func TestScaling(t *testing.T) {
 }
 
 func TestHistoryLimit(t *testing.T) {
-	f := newFixture(t, newDeployment(1, func(s *appsv1.DeploymentSpec) { s.RevisionHistoryLimit = ptr(int32(2)) }))
+	f := newFixture(t, newDeployment(1, func(s *appsv1.DeploymentSpec) { s.RevisionHistoryLimit = new(int32(2)) }))
 	for _, image := range []string{"web:1", "web:2", "web:3", "web:4", "web:5"} {
 		f.setImage(image)
 		f.settle()

@@ -107,7 +107,7 @@ func TestRandomHistories(t *testing.T) {
 			if seed%3 == 0 {
 				strategy = recreate
 			}
-			f := newFixture(t, newDeployment(int32(random.IntN(8)), strategy, func(s *appsv1.DeploymentSpec) { s.RevisionHistoryLimit = ptr(int32(2)) }))
+			f := newFixture(t, newDeployment(int32(random.IntN(8)), strategy, func(s *appsv1.DeploymentSpec) { s.RevisionHistoryLimit = new(int32(2)) }))
 			f.Refuse = func(string, core.Key) string {
 				if random.IntN(6) == 0 {
 					return "no luck"
@@ -122,7 +122,7 @@ func TestRandomHistories(t *testing.T) {
 				case 0, 1:
 					f.setImage(images[random.IntN(len(images))])
 				case 2:
-					f.change(func(d *appsv1.Deployment) { d.Spec.Replicas = ptr(int32(random.IntN(8))) })
+					f.change(func(d *appsv1.Deployment) { d.Spec.Replicas = new(int32(random.IntN(8))) })
 				case 3:
 					f.change(func(d *appsv1.Deployment) { d.Spec.Paused = !d.Spec.Paused })
 				}
@@ -170,7 +170,7 @@ func (f *fixture) wantOneRevision() {
 
 func TestPercentagesOfFewReplicasStillMove(t *testing.T) {
 	f := newFixture(t, newDeployment(1, func(s *appsv1.DeploymentSpec) {
-		s.Strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{MaxSurge: ptr(intstr.FromString("0%")), MaxUnavailable: ptr(intstr.FromString("25%"))}
+		s.Strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{MaxSurge: new(intstr.FromString("0%")), MaxUnavailable: new(intstr.FromString("25%"))}
 	}))
 	f.settle()
 	f.setImage("web:2")

@@ -27,7 +27,7 @@ type history struct {
 func newHistory(t *testing.T, seed uint64, change ...func(*batchv1.JobSpec)) *history {
 	random := rand.New(rand.NewPCG(seed, 2))
 	completions := int32(random.IntN(25))
-	change = append(change, func(s *batchv1.JobSpec) { s.BackoffLimit = ptr(int32(100000)) })
+	change = append(change, func(s *batchv1.JobSpec) { s.BackoffLimit = new(int32(100000)) })
 	h := &history{
 		fixture: newFixture(t, newJob(int32(1+random.IntN(8)), &completions, change...)), random: random,
 		succeeded: make(map[types.UID]bool), failed: make(map[types.UID]bool), indexes: make(map[string]bool),
@@ -134,16 +134,16 @@ func TestRandomHistories(t *testing.T) {
 				change = append(change, indexed)
 			}
 			if seed%3 == 1 {
-				change = append(change, func(s *batchv1.JobSpec) { s.PodReplacementPolicy = ptr(batchv1.Failed) })
+				change = append(change, func(s *batchv1.JobSpec) { s.PodReplacementPolicy = new(batchv1.Failed) })
 			}
 			if seed%4 == 3 {
-				change = append(change, func(s *batchv1.JobSpec) { s.BackoffLimitPerIndex = ptr(int32(100000)) })
+				change = append(change, func(s *batchv1.JobSpec) { s.BackoffLimitPerIndex = new(int32(100000)) })
 			}
 			h := newHistory(t, seed, change...)
 			for range 60 {
 				h.disturb(true)
 				if h.random.IntN(10) == 0 && !h.finished() {
-					workloadstest.Change(h.World, h.key, true, func(j *batchv1.Job) { j.Spec.Suspend = ptr(!value(j.Spec.Suspend)) })
+					workloadstest.Change(h.World, h.key, true, func(j *batchv1.Job) { j.Spec.Suspend = new(!value(j.Spec.Suspend)) })
 					if *h.job().Spec.Suspend {
 						h.Crash = nil // below, no pod may outlive a suspension's decision
 						h.Refuse = nil
@@ -204,7 +204,7 @@ func TestRandomDeletions(t *testing.T) {
 }
 
 func benchmarkObservation(n int, state func(i int, p *corev1.Pod), change ...func(*batchv1.JobSpec)) core.Observation {
-	j := newJob(int32(n), ptr(int32(n)), change...)
+	j := newJob(int32(n), new(int32(n)), change...)
 	j.Finalizers = []string{"batch/job-tracking"}
 	seen := core.Observation{Now: time.Unix(1e9, 0), Seed: 1, Parent: j}
 	for i := range n {

@@ -198,8 +198,8 @@ func (r *round) hold() {
 
 func (r *round) setStatus() {
 	r.status.Active = int32(r.active)
-	r.status.Ready = pointer(int32(r.ready))
-	r.status.Terminating = pointer(int32(r.terminating))
+	r.status.Ready = new(int32(r.ready))
+	r.status.Terminating = new(int32(r.terminating))
 	r.status.UncountedTerminatedPods = &batchv1.UncountedTerminatedPods{}
 	next := *r.job // shallow: only the status is replaced
 	next.Status = r.status
@@ -238,5 +238,3 @@ func value[T any](p *T, fallback T) T {
 	}
 	return *p
 }
-
-func pointer[T any](v T) *T { return &v }

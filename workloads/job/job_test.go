@@ -17,8 +17,6 @@ import (
 	"github.com/weftrun/weft/workloads/workloadstest"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 func newJob(parallelism int32, completions *int32, change ...func(*batchv1.JobSpec)) *batchv1.Job {
 	template := workloadstest.Template("pi:1")
 	template.Labels = map[string]string{"batch.kubernetes.io/job-name": "pi"}
@@ -27,7 +25,7 @@ func newJob(parallelism int32, completions *int32, change ...func(*batchv1.JobSp
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: metav1.ObjectMeta{Name: "pi"},
 		Spec: batchv1.JobSpec{
-			Parallelism: &parallelism, Completions: completions, BackoffLimit: ptr(int32(6)),
+			Parallelism: &parallelism, Completions: completions, BackoffLimit: new(int32(6)),
 			Selector: &metav1.LabelSelector{MatchLabels: template.Labels}, Template: template,
 		},
 	}
@@ -37,7 +35,7 @@ func newJob(parallelism int32, completions *int32, change ...func(*batchv1.JobSp
 	return j
 }
 
-func indexed(s *batchv1.JobSpec) { s.CompletionMode = ptr(batchv1.IndexedCompletion) }
+func indexed(s *batchv1.JobSpec) { s.CompletionMode = new(batchv1.IndexedCompletion) }
 
 type fixture struct {
 	*workloadstest.World
@@ -122,7 +120,7 @@ func (f *fixture) wantNoneTracked() {
 }
 
 func TestRunsToCompletion(t *testing.T) {
-	f := newFixture(t, newJob(2, ptr(int32(3))))
+	f := newFixture(t, newJob(2, new(int32(3))))
 	f.decide()
 	f.wantCounts(2, 0, 0, 0)
 	if got := f.job(); got.Status.StartTime == nil || !slices.Equal(got.Finalizers, []string{job.Finalizer}) {
@@ -168,7 +166,7 @@ func TestWithoutCompletionsOneSuccessIsEnough(t *testing.T) {
 }
 
 func TestBackOffDoubles(t *testing.T) {
-	f := newFixture(t, newJob(1, ptr(int32(1))))
+	f := newFixture(t, newJob(1, new(int32(1))))
 	for i, want := range []time.Duration{10, 20, 40, 80, 160, 320} {
 		f.decide()
 		if len(f.running()) != 1 {
@@ -196,7 +194,7 @@ func TestBackOffDoubles(t *testing.T) {
 }
 
 func TestSuccessEndsBackOff(t *testing.T) {
-	f := newFixture(t, newJob(2, ptr(int32(4))))
+	f := newFixture(t, newJob(2, new(int32(4))))
 	f.decide()
 	f.Finish(f.running()[0], 1)
 	f.pass(time.Second)
@@ -207,7 +205,7 @@ func TestSuccessEndsBackOff(t *testing.T) {
 }
 
 func TestBackOffIsCapped(t *testing.T) {
-	f := newFixture(t, newJob(1, ptr(int32(1)), func(s *batchv1.JobSpec) { s.BackoffLimit = ptr(int32(100)) }))
+	f := newFixture(t, newJob(1, new(int32(1)), func(s *batchv1.JobSpec) { s.BackoffLimit = new(int32(100)) }))
 	for range 40 {
 		f.decide()
 		f.Finish(f.running()[0], 1)
@@ -219,7 +217,7 @@ func TestBackOffIsCapped(t *testing.T) {
 }
 
 func TestFailureEndsWhatRuns(t *testing.T) {
-	f := newFixture(t, newJob(3, ptr(int32(3)), func(s *batchv1.JobSpec) { s.BackoffLimit = new(int32) }))
+	f := newFixture(t, newJob(3, new(int32(3)), func(s *batchv1.JobSpec) { s.BackoffLimit = new(int32) }))
 	f.decide()
 	running := f.running()
 	for _, key := range running {
@@ -252,7 +250,7 @@ func TestRestartsInPlaceCount(t *testing.T) {
 		{"at the limit", 3, 3, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFixture(t, newJob(1, ptr(int32(1)), func(s *batchv1.JobSpec) {
+			f := newFixture(t, newJob(1, new(int32(1)), func(s *batchv1.JobSpec) {
 				s.BackoffLimit = &tt.limit
 				s.Template.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
 			}))
@@ -270,7 +268,7 @@ func TestRestartsInPlaceCount(t *testing.T) {
 }
 
 func TestDeadline(t *testing.T) {
-	f := newFixture(t, newJob(1, ptr(int32(1)), func(s *batchv1.JobSpec) { s.ActiveDeadlineSeconds = ptr(int64(30)) }))
+	f := newFixture(t, newJob(1, new(int32(1)), func(s *batchv1.JobSpec) { s.ActiveDeadlineSeconds = new(int64(30)) }))
 	if d := f.decide(); d.RequeueAfter != 30*time.Second {
 		t.Errorf("again after %s, want 30s", d.RequeueAfter)
 	}
@@ -283,12 +281,12 @@ func TestDeadline(t *testing.T) {
 }
 
 func TestSuspendAndResume(t *testing.T) {
-	f := newFixture(t, newJob(2, ptr(int32(2)), func(s *batchv1.JobSpec) { s.ActiveDeadlineSeconds = ptr(int64(30)) }))
+	f := newFixture(t, newJob(2, new(int32(2)), func(s *batchv1.JobSpec) { s.ActiveDeadlineSeconds = new(int64(30)) }))
 	f.decide()
 	for _, key := range f.running() {
 		f.Start(key)
 	}
-	workloadstest.Change(f.World, f.key, true, func(j *batchv1.Job) { j.Spec.Suspend = ptr(true) })
+	workloadstest.Change(f.World, f.key, true, func(j *batchv1.Job) { j.Spec.Suspend = new(true) })
 	f.decide()
 	f.wantCounts(0, 2, 0, 0)
 	f.wantConditions("Suspended=True JobSuspended: Job suspended")
@@ -302,7 +300,7 @@ func TestSuspendAndResume(t *testing.T) {
 	f.pass(time.Hour)
 	f.decide()
 	f.wantCounts(0, 0, 0, 0)
-	workloadstest.Change(f.World, f.key, true, func(j *batchv1.Job) { j.Spec.Suspend = ptr(false) })
+	workloadstest.Change(f.World, f.key, true, func(j *batchv1.Job) { j.Spec.Suspend = new(false) })
 	f.decide()
 	f.wantCounts(2, 0, 0, 0)
 	f.wantConditions("Suspended=False JobResumed: Job resumed")
@@ -313,12 +311,12 @@ func TestSuspendAndResume(t *testing.T) {
 }
 
 func TestScaleDownReleasesWithoutCounting(t *testing.T) {
-	f := newFixture(t, newJob(3, ptr(int32(5))))
+	f := newFixture(t, newJob(3, new(int32(5))))
 	f.decide()
 	for _, key := range f.running() {
 		f.Start(key)
 	}
-	workloadstest.Change(f.World, f.key, true, func(j *batchv1.Job) { j.Spec.Parallelism = ptr(int32(1)) })
+	workloadstest.Change(f.World, f.key, true, func(j *batchv1.Job) { j.Spec.Parallelism = new(int32(1)) })
 	f.decide()
 	f.wantCounts(1, 2, 0, 0)
 	f.decide()
@@ -326,7 +324,7 @@ func TestScaleDownReleasesWithoutCounting(t *testing.T) {
 }
 
 func TestDeletedPodsCountAsFailed(t *testing.T) {
-	f := newFixture(t, newJob(1, ptr(int32(1))))
+	f := newFixture(t, newJob(1, new(int32(1))))
 	f.decide()
 	f.Start(f.running()[0])
 	f.pass(time.Minute)
@@ -342,7 +340,7 @@ func TestDeletedPodsCountAsFailed(t *testing.T) {
 }
 
 func TestReplacesOnlyFailedPods(t *testing.T) {
-	f := newFixture(t, newJob(1, ptr(int32(1)), func(s *batchv1.JobSpec) { s.PodReplacementPolicy = ptr(batchv1.Failed) }))
+	f := newFixture(t, newJob(1, new(int32(1)), func(s *batchv1.JobSpec) { s.PodReplacementPolicy = new(batchv1.Failed) }))
 	f.decide()
 	first := f.running()[0]
 	f.Start(first)
@@ -377,7 +375,7 @@ func TestPodFailurePolicy(t *testing.T) {
 			"PodFailurePolicy: Pod default/NAME has condition Ready matching FailJob rule at index 0"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFixture(t, newJob(1, ptr(int32(1)), func(s *batchv1.JobSpec) {
+			f := newFixture(t, newJob(1, new(int32(1)), func(s *batchv1.JobSpec) {
 				s.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{tt.rule}}
 			}))
 			f.decide()
@@ -396,7 +394,7 @@ func TestPodFailurePolicy(t *testing.T) {
 }
 
 func TestIndexed(t *testing.T) {
-	f := newFixture(t, newJob(3, ptr(int32(5)), indexed))
+	f := newFixture(t, newJob(3, new(int32(5)), indexed))
 	f.decide()
 	for i, key := range f.running() {
 		pod := workloadstest.Get[*corev1.Pod](f.World, key)
@@ -428,7 +426,7 @@ func TestIndexed(t *testing.T) {
 }
 
 func TestIndexedDropsDoubles(t *testing.T) {
-	f := newFixture(t, newJob(2, ptr(int32(2)), indexed))
+	f := newFixture(t, newJob(2, new(int32(2)), indexed))
 	f.decide()
 	running := f.running()
 	f.Start(running[0])
@@ -443,8 +441,8 @@ func TestIndexedDropsDoubles(t *testing.T) {
 }
 
 func TestBackoffLimitPerIndex(t *testing.T) {
-	f := newFixture(t, newJob(2, ptr(int32(3)), indexed, func(s *batchv1.JobSpec) {
-		s.BackoffLimit, s.BackoffLimitPerIndex = nil, ptr(int32(1))
+	f := newFixture(t, newJob(2, new(int32(3)), indexed, func(s *batchv1.JobSpec) {
+		s.BackoffLimit, s.BackoffLimitPerIndex = nil, new(int32(1))
 	}))
 	f.decide()
 	first := f.running()[0]
@@ -478,8 +476,8 @@ func TestBackoffLimitPerIndex(t *testing.T) {
 }
 
 func TestMaxFailedIndexes(t *testing.T) {
-	f := newFixture(t, newJob(3, ptr(int32(5)), indexed, func(s *batchv1.JobSpec) {
-		s.BackoffLimit, s.BackoffLimitPerIndex, s.MaxFailedIndexes = nil, new(int32), ptr(int32(1))
+	f := newFixture(t, newJob(3, new(int32(5)), indexed, func(s *batchv1.JobSpec) {
+		s.BackoffLimit, s.BackoffLimitPerIndex, s.MaxFailedIndexes = nil, new(int32), new(int32(1))
 	}))
 	f.decide()
 	f.Finish(f.running()[0], 1)
@@ -493,8 +491,8 @@ func TestMaxFailedIndexes(t *testing.T) {
 }
 
 func TestFailIndexAction(t *testing.T) {
-	f := newFixture(t, newJob(1, ptr(int32(2)), indexed, func(s *batchv1.JobSpec) {
-		s.BackoffLimit, s.BackoffLimitPerIndex = nil, ptr(int32(5))
+	f := newFixture(t, newJob(1, new(int32(2)), indexed, func(s *batchv1.JobSpec) {
+		s.BackoffLimit, s.BackoffLimitPerIndex = nil, new(int32(5))
 		s.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
 			Action: batchv1.PodFailurePolicyActionFailIndex, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{Operator: "In", Values: []int32{9}},
 		}}}
@@ -509,8 +507,8 @@ func TestFailIndexAction(t *testing.T) {
 }
 
 func TestSuccessPolicy(t *testing.T) {
-	f := newFixture(t, newJob(3, ptr(int32(3)), indexed, func(s *batchv1.JobSpec) {
-		s.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{{SucceededIndexes: ptr("0-1"), SucceededCount: ptr(int32(1))}}}
+	f := newFixture(t, newJob(3, new(int32(3)), indexed, func(s *batchv1.JobSpec) {
+		s.SuccessPolicy = &batchv1.SuccessPolicy{Rules: []batchv1.SuccessPolicyRule{{SucceededIndexes: new("0-1"), SucceededCount: new(int32(1))}}}
 	}))
 	f.decide()
 	running := f.running()
@@ -534,7 +532,7 @@ func TestDeletedJobLeavesNoPodStuck(t *testing.T) {
 		orphan bool
 	}{{"with its pods", false}, {"disowning its pods", true}} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFixture(t, newJob(3, ptr(int32(9))))
+			f := newFixture(t, newJob(3, new(int32(9))))
 			f.decide()
 			for _, key := range f.running() {
 				f.Start(key)
@@ -560,7 +558,7 @@ func TestDeletedJobLeavesNoPodStuck(t *testing.T) {
 }
 
 func TestFinishedJobIsNotHeld(t *testing.T) {
-	f := newFixture(t, newJob(1, ptr(int32(1))))
+	f := newFixture(t, newJob(1, new(int32(1))))
 	f.decide()
 	f.Finish(f.running()[0], 0)
 	f.decide()
@@ -571,7 +569,7 @@ func TestFinishedJobIsNotHeld(t *testing.T) {
 }
 
 func TestCountsInBatches(t *testing.T) {
-	f := newFixture(t, newJob(700, ptr(int32(700))))
+	f := newFixture(t, newJob(700, new(int32(700))))
 	f.decide()
 	f.decide()
 	for _, key := range f.running() {
@@ -591,7 +589,7 @@ func TestCountsInBatches(t *testing.T) {
 }
 
 func TestLeavesOthersJobsAlone(t *testing.T) {
-	f := newFixture(t, newJob(1, ptr(int32(1)), func(s *batchv1.JobSpec) { s.ManagedBy = ptr("example.com/queue") }))
+	f := newFixture(t, newJob(1, new(int32(1)), func(s *batchv1.JobSpec) { s.ManagedBy = new("example.com/queue") }))
 	if diff := cmp.Diff(core.Decision{}, f.decide()); diff != "" {
 		t.Errorf("decision:\n%s", diff)
 	}

@@ -124,7 +124,7 @@ func (s spans) common(o spans) int {
 func (s spans) free(n, limit int) []int {
 	list := make([]int, 0, n)
 	next := 0
-	for _, v := range append(s[:len(s):len(s)], span{limit, limit}) {
+	for _, v := range append(slices.Clip(s), span{limit, limit}) {
 		for ; next < v.first && next < limit && len(list) < n; next++ {
 			list = append(list, next)
 		}

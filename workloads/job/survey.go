@@ -122,7 +122,7 @@ func (r *round) index() {
 		return
 	}
 	r.dead = parseSpans(value(r.status.FailedIndexes, ""), r.completions).add(broken)
-	r.status.FailedIndexes = pointer(r.dead.String())
+	r.status.FailedIndexes = new(r.dead.String())
 	r.findDelayed()
 }
 

@@ -15,7 +15,7 @@ import (
 func (r *round) verdict() *batchv1.JobCondition {
 	for _, kind := range []batchv1.JobConditionType{batchv1.JobSuccessCriteriaMet, batchv1.JobFailureTarget} {
 		if c := conditionOf(&r.status, kind); c != nil && c.Status == corev1.ConditionTrue {
-			return pointer(*c)
+			return new(*c)
 		}
 	}
 	for i := range r.views {

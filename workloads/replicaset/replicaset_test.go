@@ -148,7 +148,7 @@ func TestCounts(t *testing.T) {
 		{
 			name:    "pods being deleted are replaced and counted apart",
 			change:  func(f *fixture) { f.Start(f.podKey(0)); f.Delete(f.podKey(0)) },
-			want:    appsv1.ReplicaSetStatus{Replicas: 2, FullyLabeledReplicas: 2, TerminatingReplicas: ptr(int32(1))},
+			want:    appsv1.ReplicaSetStatus{Replicas: 2, FullyLabeledReplicas: 2, TerminatingReplicas: new(int32(1))},
 			creates: 1,
 		},
 		{
@@ -193,8 +193,6 @@ func TestCounts(t *testing.T) {
 		})
 	}
 }
-
-func ptr[T any](v T) *T { return &v }
 
 func TestReplicaFailure(t *testing.T) {
 	f := newFixture(t, 2)
@@ -283,7 +281,7 @@ func active(pods []*corev1.Pod) (n int) {
 func step(f *fixture, random *rand.Rand) {
 	f.Now = f.Now.Add(time.Duration(random.IntN(5000)) * time.Millisecond)
 	if random.IntN(6) == 0 {
-		workloadstest.Change(f.World, f.key, true, func(rs *appsv1.ReplicaSet) { rs.Spec.Replicas = ptr(int32(random.IntN(12))) })
+		workloadstest.Change(f.World, f.key, true, func(rs *appsv1.ReplicaSet) { rs.Spec.Replicas = new(int32(random.IntN(12))) })
 	}
 	for _, pod := range f.pods() {
 		key := core.KeyFor(core.Pods, pod)

@@ -12,8 +12,7 @@ import (
 func (c *Conn) Call(ctx context.Context, m bus.Message) (bus.Message, error) {
 	f, err := c.call(ctx, m)
 	if err != nil {
-		var remote *bus.CallError
-		if errors.As(err, &remote) {
+		if _, ok := errors.AsType[*bus.CallError](err); ok {
 			return bus.Message{}, err
 		}
 		return bus.Message{}, fmt.Errorf("call %s: %w", m.Subject, err)

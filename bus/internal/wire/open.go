@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/weftrun/weft/bus"
@@ -13,8 +14,7 @@ import (
 func (c *Conn) Open(ctx context.Context, m bus.Message) (bus.Stream, error) {
 	s, err := c.open(ctx, m)
 	if err != nil {
-		var remote *bus.CallError
-		if errors.As(err, &remote) {
+		if _, ok := errors.AsType[*bus.CallError](err); ok {
 			return nil, err
 		}
 		return nil, fmt.Errorf("open stream %s: %w", m.Subject, err)
@@ -41,9 +41,7 @@ func (c *Conn) open(ctx context.Context, m bus.Message) (*stream, error) {
 		return nil, err
 	}
 	header := bus.Header{headerStream: "1"}
-	for k, v := range m.Header {
-		header[k] = v
-	}
+	maps.Copy(header, m.Header)
 	if err := c.config.Carrier.Publish(Frame{Subject: m.Subject, Reply: in, Header: header, Data: m.Data}); err != nil {
 		s.fail(err)
 		return nil, err

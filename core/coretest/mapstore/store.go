@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"sync"
 
 	"github.com/tidwall/btree"
@@ -113,9 +114,7 @@ func (s *Store) Commit(ctx context.Context, ops []core.Op) ([]core.Object, error
 		}
 	}
 	next := &snapshot{revision: s.now.revision, objects: s.now.objects.Copy(), index: s.now.index.Copy(), counts: make(map[core.GroupResource]int, len(s.now.counts))}
-	for resource, n := range s.now.counts {
-		next.counts[resource] = n
-	}
+	maps.Copy(next.counts, s.now.counts)
 	kept := make([]core.Object, len(ops))
 	for i := range ops {
 		next.revision++
