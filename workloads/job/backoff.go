@@ -9,9 +9,10 @@ import (
 	"github.com/weftrun/weft/workloads"
 )
 
+// As in Kubernetes: 10 s, 20 s, 40 s, ... 10 minutes.
 const (
 	firstBackOff = 10 * time.Second
-	maxBackOff   = 6 * time.Minute
+	maxBackOff   = 10 * time.Minute
 )
 
 // failures is what the back-off of a Job is reckoned from. It is the memory of

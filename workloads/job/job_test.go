@@ -206,13 +206,14 @@ func TestSuccessEndsBackOff(t *testing.T) {
 
 func TestBackOffIsCapped(t *testing.T) {
 	f := newFixture(t, newJob(1, new(int32(1)), func(s *batchv1.JobSpec) { s.BackoffLimit = new(int32(100)) }))
-	for range 40 {
+	for failure := range 40 {
 		f.decide()
 		f.Finish(f.running()[0], 1)
-		if d := f.decide(); d.RequeueAfter > 6*time.Minute {
-			t.Fatalf("again after %s", d.RequeueAfter)
+		d := f.decide()
+		if want := 10 * time.Minute; d.RequeueAfter > want || (failure >= 6 && d.RequeueAfter != want) {
+			t.Fatalf("failure %d: again after %s", failure, d.RequeueAfter)
 		}
-		f.pass(6 * time.Minute)
+		f.pass(10 * time.Minute)
 	}
 }
 
