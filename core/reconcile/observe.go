@@ -72,7 +72,7 @@ func (e *engine) observe(ctx context.Context, c *entry, s subject, state *parent
 		seen.collectChildren(c)
 	}
 	seen.Failures = state.failures
-	seen.recall()
+	seen.recall(c.Name)
 	seen.seed()
 	return seen, nil
 }
@@ -155,17 +155,18 @@ func compareKeys(a, b core.Key) int {
 	return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
 
-// memoryKey is where what is remembered about a parent is kept. Memories are
-// namespaced; those of cluster-scoped parents lie in kube-system.
-func memoryKey(namespace string, uid types.UID) core.Key {
+// memoryKey is where what a controller remembers about a parent is kept: two
+// controllers of one kind do not share it. Memories are namespaced; those of
+// cluster-scoped parents lie in kube-system.
+func memoryKey(controller, namespace string, uid types.UID) core.Key {
 	return core.Key{
 		Group: core.Memories.Group, Resource: core.Memories.Resource,
-		Namespace: cmp.Or(namespace, metav1.NamespaceSystem), Name: string(uid),
+		Namespace: cmp.Or(namespace, metav1.NamespaceSystem), Name: string(uid) + "." + controller,
 	}
 }
 
-func (o *observation) recall() {
-	held, ok := o.snapshot.Get(memoryKey(o.Parent.GetNamespace(), o.Parent.GetUID()))
+func (o *observation) recall(controller string) {
+	held, ok := o.snapshot.Get(memoryKey(controller, o.Parent.GetNamespace(), o.Parent.GetUID()))
 	if !ok {
 		return
 	}

@@ -137,6 +137,46 @@ type sources []core.Controller
 
 func (s sources) Controllers() ([]core.Controller, <-chan struct{}) { return s, nil }
 
+// second is another controller of the same parents.
+type second struct{ *scripted }
+
+func (second) Describe() core.Description {
+	return core.Description{Name: "second", Kind: rsKind, Resource: core.ReplicaSets}
+}
+
+func TestControllersOfOneKindKeepTheirOwnMemories(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		remember := func(what string) *scripted {
+			return &scripted{decide: func(core.Observation) (core.Decision, error) {
+				return core.Decision{Memory: []byte(what)}, nil
+			}}
+		}
+		a, b := remember("a"), remember("b")
+		f := start(t, newClient(), a, second{b})
+		f.create(newReplicaSet("web", 0))
+		f.settle()
+		f.replicaSet("web")
+		for want, c := range map[string]*scripted{"a": a, "b": b} {
+			if n := c.count(); n > 3 {
+				t.Errorf("%s decided %d times", want, n)
+			}
+			_, err := f.client.Mutate(t.Context(), core.KeyFor(core.ReplicaSets, f.replicaSet("web")), func(o core.Object) error {
+				o.SetLabels(map[string]string{"touched-for": want})
+				return nil
+			}, core.WriteOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.settle()
+			c.mu.Lock()
+			if got := string(c.seen[len(c.seen)-1].Memory); got != want {
+				t.Errorf("%s remembers %q", want, got)
+			}
+			c.mu.Unlock()
+		}
+	})
+}
+
 type fixture struct {
 	t      *testing.T
 	client *mapstore.Client
@@ -145,11 +185,11 @@ type fixture struct {
 }
 
 // start runs a reconciler with c within the test's bubble.
-func start(t *testing.T, client *mapstore.Client, c core.Controller) *fixture {
+func start(t *testing.T, client *mapstore.Client, controllers ...core.Controller) *fixture {
 	t.Helper()
 	f := &fixture{t: t, client: client, events: &recorded{}}
 	var err error
-	f.r, err = New(Config{Client: client, Source: sources{c}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Events: f.events})
+	f.r, err = New(Config{Client: client, Source: sources(controllers), Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Events: f.events})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +374,7 @@ func TestConflictIsTriedAgain(t *testing.T) {
 		if n := len(f.pods()); n != 2 {
 			t.Errorf("%d pods: the first decision was about a past generation", n)
 		}
-		memory, ok := client.Snapshot().Get(memoryKey("default", rs.GetUID()))
+		memory, ok := client.Snapshot().Get(memoryKey("replicaset", "default", rs.GetUID()))
 		if !ok || string(memory.(*corev1.Secret).Data[MemoryDatum]) != "kept" {
 			t.Errorf("memory is %v", memory)
 		}

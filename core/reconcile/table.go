@@ -7,9 +7,13 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/weftrun/weft/core"
 )
+
+// maxName bounds a controller's name: it is part of its memories' names.
+const maxName = 63
 
 // entry is a controller in service. It is immutable.
 type entry struct {
@@ -26,6 +30,9 @@ func newEntry(c core.Controller) (*entry, error) {
 	d := c.Describe()
 	if d.Name == "" || d.Kind.Kind == "" || d.Resource.Resource == "" {
 		return nil, fmt.Errorf("controller %q: name, kind and resource are required", d.Name)
+	}
+	if msgs := validation.IsDNS1123Subdomain(d.Name); len(msgs) > 0 || len(d.Name) > maxName {
+		return nil, fmt.Errorf("controller %q: its name must be a DNS subdomain of at most %d characters", d.Name, maxName)
 	}
 	if def := d.Definition; def != nil && (def.Spec.Group != d.Kind.Group || def.Spec.Names.Kind != d.Kind.Kind || def.Spec.Names.Plural != d.Resource.Resource) {
 		return nil, fmt.Errorf("controller %q: its definition is of %s.%s, its kind is %s", d.Name, def.Spec.Names.Kind, def.Spec.Group, d.Kind.GroupKind())

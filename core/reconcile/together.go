@@ -203,7 +203,7 @@ func remember(c *entry, seen *observation, memory []byte) (core.Write, bool) {
 	if memory == nil || bytes.Equal(memory, seen.Memory) {
 		return core.Write{}, false
 	}
-	key := memoryKey(seen.Parent.GetNamespace(), seen.Parent.GetUID())
+	key := memoryKey(c.Name, seen.Parent.GetNamespace(), seen.Parent.GetUID())
 	if seen.memory == nil {
 		owner := ownerReference(c, seen.Parent)
 		owner.Controller, owner.BlockOwnerDeletion = nil, nil
