@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -20,6 +21,12 @@ func run(args []string) int {
 	if daemon, ok := commands.Daemon(args); ok {
 		if err := daemon.Execute(); err != nil {
 			fmt.Fprintf(os.Stderr, "weft %s: %v\n", args[0], err)
+			if coded, ok := errors.AsType[interface {
+				error
+				ExitCode() int
+			}](err); ok {
+				return coded.ExitCode()
+			}
 			return 1
 		}
 		return 0

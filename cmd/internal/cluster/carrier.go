@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,7 @@ type carrier struct {
 	bus    bus.Bus
 	url    string
 	synced bool
+	shared bool // with other cores, perhaps
 	close  func()
 }
 
@@ -73,19 +75,30 @@ func connectOutside(ctx context.Context, s *settings.Settings, who bus.Identity,
 		return nil, err
 	}
 	state, err := conn.SyncState(ctx)
-	if err != nil || state != nats.SyncAlways {
-		log.Warn("the NATS server may lose acknowledged writes on power loss", "sync", state, "err", err)
-	}
 	if state != nats.SyncAlways && !s.NATS.AssumeSynced {
 		_ = conn.Close()
-		return nil, fmt.Errorf("NATS at %s: whether it syncs each write is %q: set sync_always: true in its jetstream block and name its monitoring address in nats.monitoring, or set nats.assume_synced = true to go on at the risk of losing acknowledged writes on power loss",
-			strings.Join(s.NATS.URLs, ", "), state)
+		return nil, unsynced(s.NATS, state, err)
 	}
-	return &carrier{bus: conn, url: strings.Join(s.NATS.URLs, ","), synced: state == nats.SyncAlways, close: func() {
+	if state != nats.SyncAlways {
+		log.Warn("the NATS server may lose acknowledged writes on power loss; assume_synced is set", "sync", state, "err", err)
+	}
+	return &carrier{bus: conn, url: strings.Join(s.NATS.URLs, ","), synced: state == nats.SyncAlways, shared: true, close: func() {
 		if err := conn.Close(); err != nil {
 			log.Warn("close connection to NATS", "err", err)
 		}
 	}}, nil
+}
+
+// unsynced says what to do about a server that may not sync.
+func unsynced(s settings.NATS, state nats.SyncState, err error) error {
+	where := strings.Join(s.URLs, ", ")
+	switch {
+	case err != nil:
+		return fmt.Errorf("NATS at %s: whether it syncs each write is unknown: %w: nats.monitoring must name the monitoring address (http:// in its configuration) of each server; or set nats.assume_synced = true if you know that it does", where, err)
+	case state == nats.SyncDelayed:
+		return fmt.Errorf("NATS at %s: it does not sync each write, so a power loss would lose what was acknowledged: set sync_interval: always in the jetstream block of its configuration (\"weft nats-config\" prints one), or set nats.assume_synced = true to live with that", where)
+	}
+	return fmt.Errorf("NATS at %s: whether it syncs each write is unknown: set nats.monitoring to the monitoring address of each server, such as [\"http://127.0.0.1:8222\"], from which it is read; or set nats.assume_synced = true if you know that it does", where)
 }
 
 // connectNode connects a node to the cluster of its data folder, or to the one
@@ -121,6 +134,27 @@ func issue(s *settings.Settings, who bus.Identity) ([]byte, error) {
 		return nil, err
 	}
 	return authority.Issue(who)
+}
+
+// ServerConfig returns the configuration file of an outside NATS server. The
+// cluster's keys are made if there are none. listen and monitoring are
+// addresses; store is the server's folder for streams.
+func ServerConfig(s *settings.Settings, listen, monitoring, store string) (string, error) {
+	for key, address := range map[string]string{"listen": listen, "monitoring": monitoring} {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return "", fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	store, err := filepath.Abs(store)
+	if err != nil {
+		return "", fmt.Errorf("store: %w", err)
+	}
+	authority, err := creds.Open(Paths{s.Data}.NATSKeys())
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("listen: %q\n# Weft reads here whether writes are synced; keep it from strangers.\nhttp: %q\n\n%s",
+		listen, monitoring, authority.ServerConfig(store)), nil
 }
 
 // Credentials makes credentials for a connection to the cluster of the data

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -37,6 +38,16 @@ type Core struct {
 	NATS   string // the NATS server's URL
 	Client core.Client
 	Hub    *nodelink.Hub
+	// Ready returns why the cluster cannot take work yet, as /readyz does.
+	Ready func() error
+}
+
+// AwaitReady returns when the cluster takes work, or says why it does not when
+// ctx ends or patience does.
+func (c *Core) AwaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyPatience)
+	defer cancel()
+	return await(ctx, c.Ready)
 }
 
 // Roles of the users that the two kubeconfigs are for.
@@ -46,9 +57,9 @@ var (
 )
 
 // RunCore runs a core until ctx ends. It calls ready once, when the API
-// answers. On an outside NATS server it waits for its turn to lead first; what
+// listens. On an outside NATS server it waits for its turn to lead first; what
 // it returns when it leads no longer has an ExitCode.
-func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready func(Core) error) error {
+func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready func(context.Context, Core) error) error {
 	release, err := lock(Paths{s.Data}.Core(), "a core")
 	if err != nil {
 		return err
@@ -136,6 +147,8 @@ type coreParts struct {
 	lifecycle  *lifecycle.Lifecycle
 	hub        *nodelink.Hub
 	feed       *feed.Feed
+
+	settled atomic.Bool // it was ready once
 }
 
 func assemble(s *settings.Settings, carrier *carrier, state *store.Store, log *slog.Logger) (*coreParts, error) {
@@ -197,7 +210,7 @@ func pluginConfig(s *settings.Settings, log *slog.Logger) (host.Config, error) {
 		if s.DebugSockets {
 			args = append(args, "--debug-socket="+Paths{s.Data}.DebugSocket("plugin"))
 		}
-		c.Plugins = append(c.Plugins, host.Plugin{Name: "builtin", Command: self, Args: args})
+		c.Plugins = append(c.Plugins, host.Plugin{Name: builtinPlugin, Command: self, Args: args})
 	}
 	for _, p := range s.Plugins.Run {
 		c.Plugins = append(c.Plugins, host.Plugin{Name: p.Name, Command: p.Command, Args: p.Args, Env: p.Env, Kinds: p.Kinds})
@@ -206,7 +219,7 @@ func pluginConfig(s *settings.Settings, log *slog.Logger) (host.Config, error) {
 }
 
 // run runs the parts until ctx ends or one of them does.
-func (c *coreParts) run(ctx context.Context, ready func(Core) error) error {
+func (c *coreParts) run(ctx context.Context, ready func(context.Context, Core) error) error {
 	listener, err := listen(ctx, c.settings.API.Listen, settings.DefaultAPI, lastAPI(Paths{c.settings.Data}))
 	if err != nil {
 		return err
@@ -220,8 +233,8 @@ func (c *coreParts) run(ctx context.Context, ready func(Core) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for name, run := range map[string]func(context.Context) error{
 		"registry": c.registry.Run, "events": c.events.Run, "plugins": c.host.Run, "reconcile": c.reconciler.Run,
-		"scheduler": c.scheduler.Run, "lifecycle": c.lifecycle.Run, "nodes": c.hub.Run, "feed": c.feed.Run,
-		"api": func(ctx context.Context) error { return server.Serve(ctx, listener) },
+		"scheduler": c.scheduler.Run, "lifecycle": c.lifecycle.Run, "nodes": c.hub.Run, "feed": c.feed.Run, "rest": rest,
+		"api": func(ctx context.Context) error { c.holdAPI(ctx); return server.Serve(ctx, listener) },
 	} {
 		group.Go(func() error {
 			if err := run(ctx); err != nil && ctx.Err() == nil {
@@ -236,7 +249,9 @@ func (c *coreParts) run(ctx context.Context, ready func(Core) error) error {
 	if err := c.writeFiles(url); err != nil {
 		group.Go(func() error { return err })
 	} else {
-		group.Go(func() error { return ready(Core{Server: url, NATS: c.carrier.url, Client: c.registry, Hub: c.hub}) })
+		group.Go(func() error {
+			return ready(ctx, Core{Server: url, NATS: c.carrier.url, Client: c.registry, Hub: c.hub, Ready: c.ready})
+		})
 	}
 	return group.Wait()
 }
@@ -262,7 +277,7 @@ func (c *coreParts) apiServer(url string) (*apiserver.Server, error) {
 	}
 	return apiserver.New(apiserver.Config{
 		Client: c.registry, Authenticate: &auth.Authenticator{Tokens: tokens}, Authorize: auth.Roles{}, TLS: tls,
-		Log: c.log.With("part", "api"), Logs: c.hub, Blobs: c.carrier.bus, Scale: c.registry, Convert: c.registry, Plan: planner{c.reconciler},
+		Log: c.log.With("part", "api"), Logs: c.hub, Blobs: c.carrier.bus, Scale: c.registry, Convert: c.registry, Plan: planner{c.reconciler}, Ready: c.ready,
 		MaxBlob: limit.Value(), SpoolDir: spool,
 	})
 }

@@ -5,6 +5,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -16,55 +20,68 @@ import (
 
 // Patience of the greeting. What takes longer is left to the user to look at.
 const (
-	greetNode = 20 * time.Second
-	greetPods = 60 * time.Second
-	logLines  = 3
+	greetNode  = 20 * time.Second
+	greetPods  = 60 * time.Second
+	greetStuck = 3 * time.Second // when all that waits needs a person
+	greetTell  = 300 * time.Millisecond
+	greetJobs  = 3 // whose logs are shown
+	logLines   = 3
 )
 
 // greet tells the user what there is, as it comes up.
 func (u *Up) greet(ctx context.Context, c Core, begin time.Time) error {
-	say := func(format string, args ...any) { fmt.Fprintf(u.Out, format+"\n", args...) }
-	paths := Paths{u.Settings.Data}
-	say("weft is up after %s", time.Since(begin).Round(time.Millisecond))
-	say("  data        %s", u.Settings.Data)
-	say("  API         %s", c.Server)
-	say("  kubeconfig  %s", paths.Kubeconfig())
-	say("  NATS        %s", c.NATS)
-	say("  observer    %s (subscribe to weft.v1.event.>)", paths.ObserverCredentials())
-	name, ok := u.awaitNode(ctx, c)
-	if !ok {
-		if ctx.Err() == nil {
-			say("no node is ready after %s; what it says stands above, and weft get nodes tells more", greetNode)
-		}
-		return nil
+	out := newScreen(u.Out)
+	if err := c.AwaitReady(ctx); err != nil && ctx.Err() == nil {
+		out.say("the cluster is not complete after %s: %v", readyPatience, err)
 	}
-	say("node %s is ready after %s", name, time.Since(begin).Round(time.Millisecond))
-	if u.Folder == "" {
-		return nil
-	}
-	say("applying %s", u.Folder)
-	if err := u.apply(ctx); err != nil && ctx.Err() == nil {
-		return err
-	}
-	u.awaitPods(ctx, c)
 	if ctx.Err() != nil {
 		return nil
 	}
-	u.table(c)
-	u.jobLogs(ctx, c)
-	say("\nTry in another terminal:  weft get nodes,jobs,pods -o wide\nCtrl-C stops everything.")
+	u.header(out, c, begin)
+	if name, ok := u.awaitNode(ctx, c); ok {
+		out.say("node %s is ready after %s", name, time.Since(begin).Round(time.Millisecond))
+	} else if ctx.Err() == nil {
+		out.say("no node is ready after %s: its messages stand above", greetNode)
+	}
+	if u.Folder != "" && ctx.Err() == nil {
+		out.say("")
+		out.head("Applying %s", u.Folder)
+		u.apply(ctx, out)
+		u.awaitWork(ctx, c, out)
+	}
+	if ctx.Err() != nil {
+		out.clear()
+		return nil
+	}
+	u.table(out, c)
+	u.jobLogs(ctx, out, c)
+	u.hints(out, c)
 	return nil
+}
+
+func (u *Up) header(out *screen, c Core, begin time.Time) {
+	paths := Paths{u.Settings.Data}
+	out.head("Weft is up after %s", time.Since(begin).Round(time.Millisecond))
+	out.say("  data        %s", u.Settings.Data)
+	out.say("  API         %s", c.Server)
+	out.say("  kubeconfig  %s", paths.Kubeconfig())
+	out.say("  NATS        %s", c.NATS)
+	if _, err := os.Stat(paths.ObserverCredentials()); err == nil {
+		out.say("  observer    %s", paths.ObserverCredentials())
+	}
 }
 
 func (u *Up) awaitNode(ctx context.Context, c Core) (string, bool) {
 	name := ""
-	u.until(ctx, greetNode, c, core.Nodes, func(s core.Snapshot) bool {
+	ctx, cancel := context.WithTimeout(ctx, greetNode)
+	defer cancel()
+	u.until(ctx, c, func(s core.Snapshot) bool {
 		for _, object := range s.List(core.Nodes, "") {
 			node, ok := object.(*corev1.Node)
-			for i := range node.Status.Conditions {
-				if cond := node.Status.Conditions[i]; ok && cond.Type == corev1.NodeReady && cond.Status == corev1.ConditionTrue {
-					name = node.Name
-				}
+			if ok && slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+				return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+			}) {
+				name = node.Name
 			}
 		}
 		return name != ""
@@ -72,54 +89,71 @@ func (u *Up) awaitNode(ctx context.Context, c Core) (string, bool) {
 	return name, name != ""
 }
 
-// awaitPods waits until every pod runs or has ended, and every job has.
-func (u *Up) awaitPods(ctx context.Context, c Core) {
-	u.until(ctx, greetPods, c, core.Pods, func(s core.Snapshot) bool {
-		for _, object := range s.List(core.Jobs, "") {
-			if job, ok := object.(*batchv1.Job); ok && job.Status.CompletionTime == nil && len(job.Status.Conditions) == 0 {
-				return false
-			}
+// awaitWork waits until everything is as its manifest wants it, and tells
+// meanwhile what waits and why. When it gives up, it says so.
+func (u *Up) awaitWork(ctx context.Context, c Core, out *screen) {
+	patient, cancel := context.WithTimeout(ctx, greetPods)
+	defer cancel()
+	var left []wait
+	begin := time.Now()
+	moving := begin // when something last waited that time may help
+	u.until(patient, c, func(s core.Snapshot) bool {
+		left = waits(s)
+		if len(left) == 0 {
+			return true
 		}
-		pods := 0
-		for _, object := range s.List(core.Pods, "") {
-			pod, ok := object.(*corev1.Pod)
-			if ok && (pod.Status.Phase == corev1.PodPending || pod.Status.Phase == "") {
-				return false
-			}
-			pods++
+		if slices.ContainsFunc(left, func(w wait) bool { return !w.stuck }) {
+			moving = time.Now()
 		}
-		return pods > 0
+		if time.Since(begin) > greetTell {
+			out.tell(brief(left))
+		}
+		return time.Since(moving) > greetStuck
 	})
+	out.clear()
+	if len(left) == 0 || ctx.Err() != nil {
+		return
+	}
+	out.say("")
+	out.head("Not everything runs after %s:", time.Since(begin).Round(time.Second))
+	for _, line := range summary(left) {
+		out.say("  %s", line)
+	}
+	out.say("  (%s describe pod NAME, and %s get events, tell more)", u.self(), u.self())
 }
 
-// until waits for a state, looking again whenever the resource has changed.
-func (u *Up) until(ctx context.Context, patience time.Duration, c Core, resource core.GroupResource, done func(core.Snapshot) bool) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+// until looks at the state again and again until done, or until ctx ends. A
+// look costs little, so that no watches are kept for it.
+func (u *Up) until(ctx context.Context, c Core, done func(core.Snapshot) bool) {
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	seen := int64(-1)
+	looked := time.Time{}
 	for {
-		snapshot := c.Client.Snapshot()
-		if done(snapshot) {
-			return
+		// Without a change it is looked only for the time that passes.
+		if s := c.Client.Snapshot(); s.Revision() != seen || time.Since(looked) > 200*time.Millisecond {
+			seen, looked = s.Revision(), time.Now()
+			if done(s) {
+				return
+			}
 		}
-		watch, err := c.Client.Watch(resource, "", snapshot.Revision())
-		if err != nil {
+		select {
+		case <-ctx.Done():
 			return
-		}
-		soon, stop := context.WithTimeout(ctx, 200*time.Millisecond)
-		_, _ = watch.Next(soon) // whatever it says, look again
-		stop()
-		watch.Close()
-		if ctx.Err() != nil {
-			return
+		case <-ticker.C:
 		}
 	}
 }
 
+// shownKinds are listed if there are any.
+var shownKinds = []core.GroupResource{core.Deployments, core.Jobs, core.Pods}
+
 // table prints what runs.
-func (u *Up) table(c Core) {
+func (u *Up) table(out *screen, c Core) {
 	snapshot := c.Client.Snapshot()
-	w := tabwriter.NewWriter(u.Out, 0, 8, 3, ' ', 0)
-	for _, resource := range []core.GroupResource{core.Deployments, core.Jobs, core.Pods} {
+	var text bytes.Buffer
+	w := tabwriter.NewWriter(&text, 0, 8, 3, ' ', 0)
+	for _, resource := range shownKinds {
 		kind, ok := c.Client.KindOf(resource)
 		if !ok || snapshot.Count(resource) == 0 {
 			continue
@@ -129,7 +163,7 @@ func (u *Up) table(c Core) {
 		fmt.Fprint(w, "NAMESPACE")
 		for _, column := range version.Columns {
 			if column.Priority == 0 {
-				fmt.Fprintf(w, "\t%s", bytes.ToUpper([]byte(column.Name)))
+				fmt.Fprintf(w, "\t%s", strings.ToUpper(column.Name))
 			}
 		}
 		fmt.Fprintln(w)
@@ -143,38 +177,105 @@ func (u *Up) table(c Core) {
 			fmt.Fprintln(w)
 		}
 	}
-	_ = w.Flush() // to a terminal
+	_ = w.Flush() // to memory
+	out.say("%s", strings.TrimRight(text.String(), "\n"))
 }
 
-// jobLogs prints the first lines of the logs of finished jobs.
-func (u *Up) jobLogs(ctx context.Context, c Core) {
-	for _, object := range c.Client.Snapshot().List(core.Jobs, "") {
-		for _, child := range c.Client.Snapshot().Indexed(core.ByOwner, string(object.GetUID())) {
+// jobLogs prints the first lines of the logs of complete jobs.
+func (u *Up) jobLogs(ctx context.Context, out *screen, c Core) {
+	shown := 0
+	snapshot := c.Client.Snapshot()
+	for _, object := range snapshot.List(core.Jobs, "") {
+		job, ok := object.(*batchv1.Job)
+		if !ok || shown == greetJobs {
+			continue
+		}
+		for _, child := range snapshot.Indexed(core.ByOwner, string(job.GetUID())) {
 			pod, ok := child.(*corev1.Pod)
 			if !ok || pod.Status.Phase != corev1.PodSucceeded {
 				continue
 			}
-			fmt.Fprintf(u.Out, "\nweft logs job/%s\n", object.GetName())
-			var log bytes.Buffer
-			lines := int64(1 << 10)
-			q := core.LogQuery{Namespace: pod.Namespace, Pod: pod.Name, UID: pod.UID, Container: pod.Spec.Containers[0].Name, LimitBytes: &lines}
-			if err := c.Hub.Logs(ctx, pod, q, &log); err != nil {
-				fmt.Fprintf(u.Out, "  %v\n", err)
-				break
-			}
-			u.firstLines(&log)
+			shown++
+			u.podLog(ctx, out, c, job, pod)
 			break
 		}
 	}
 }
 
-func (u *Up) firstLines(log *bytes.Buffer) {
-	scanner := bufio.NewScanner(log)
-	for i := 0; i < logLines && scanner.Scan(); i++ {
-		line := scanner.Text()
-		if len(line) > 76 {
-			line = line[:76] + "..."
-		}
-		fmt.Fprintf(u.Out, "  %s\n", line)
+func (u *Up) podLog(ctx context.Context, out *screen, c Core, job *batchv1.Job, pod *corev1.Pod) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	out.say("")
+	command := u.self() + " logs job/" + job.Name
+	if job.Namespace != corev1.NamespaceDefault {
+		command += " -n " + job.Namespace
 	}
+	out.head("%s", command)
+	var log bytes.Buffer
+	limit := int64(1 << 10)
+	q := core.LogQuery{Namespace: pod.Namespace, Pod: pod.Name, UID: pod.UID, Container: pod.Spec.Containers[0].Name, LimitBytes: &limit}
+	if err := c.Hub.Logs(ctx, pod, q, &log); err != nil {
+		out.say("  %v", err)
+		return
+	}
+	for _, line := range firstLines(&log, logLines) {
+		out.say("  %s", line)
+	}
+}
+
+// firstLines returns so many lines, and "..." if there are more.
+func firstLines(log *bytes.Buffer, most int) []string {
+	var lines []string
+	scanner := bufio.NewScanner(log)
+	for scanner.Scan() {
+		if len(lines) == most {
+			return append(lines, "...")
+		}
+		lines = append(lines, cut(strings.ToValidUTF8(scanner.Text(), "?"), 79))
+	}
+	return lines
+}
+
+// self is how the user called this program.
+func (u *Up) self() string {
+	if name := os.Args[0]; strings.ContainsRune(name, filepath.Separator) {
+		return name
+	}
+	return "weft"
+}
+
+// hints are commands to try, exact for this cluster.
+func (u *Up) hints(out *screen, c Core) {
+	paths := Paths{u.Settings.Data}
+	out.say("")
+	out.head("In another terminal:")
+	if home, err := os.UserHomeDir(); err != nil || u.Settings.Data != filepath.Join(home, ".weft") {
+		out.say("  export WEFT_DATA=%s", shellWord(u.Settings.Data))
+	}
+	out.say("  %s get nodes,deployments,jobs,pods -o wide", u.self())
+	if s := c.Client.Snapshot(); s.Count(core.Deployments) > 0 {
+		for _, d := range s.List(core.Deployments, "") {
+			if d.GetNamespace() == corev1.NamespaceDefault {
+				out.say("  %s logs -f deployment/%s", u.self(), d.GetName())
+				break
+			}
+		}
+	}
+	out.say("  kubectl --kubeconfig %s get pods", shellWord(paths.Kubeconfig()))
+	if _, err := os.Stat(paths.ObserverCredentials()); err == nil {
+		out.say("  nats --server %s --creds %s --inbox-prefix _INBOX.observer.observer sub 'weft.v1.event.>'", c.NATS, shellWord(paths.ObserverCredentials()))
+	}
+	out.say("")
+	out.say("Ctrl-C stops everything.")
+}
+
+// shellWord quotes a path for a shell if it needs it.
+func shellWord(path string) string {
+	plain := func(r rune) bool {
+		return r == '/' || r == '.' || r == '-' || r == '_' || r == '~' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+	}
+	if path != "" && strings.IndexFunc(path, func(r rune) bool { return !plain(r) }) < 0 {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 }

@@ -51,13 +51,13 @@ func RunPlugin(ctx context.Context, names []string, debugSocket string, log *slo
 	if err != nil {
 		return err
 	}
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tasks.Go(func() { _ = rest(ctx) }) // it never fails
 	if debugSocket != "" {
-		var debugging sync.WaitGroup
-		defer debugging.Wait()
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx)
-		defer cancel()
-		debugging.Go(func() { debug.Serve(ctx, debugSocket, log) })
+		tasks.Go(func() { debug.Serve(ctx, debugSocket, log) })
 	}
 	return plugins.Serve(controllers...)
 }

@@ -73,6 +73,7 @@ func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTog
 	group.Go(func() error { return runtime.Run(ctx) })
 	group.Go(func() error { return link.Run(ctx) })
 	group.Go(func() error { return agent.Run(ctx) })
+	group.Go(func() error { return rest(ctx) })
 	if s.DebugSockets {
 		group.Go(func() error { debug.Serve(ctx, Paths{s.Data}.DebugSocket("node-"+s.Node.Name), log); return nil })
 	}

@@ -30,6 +30,10 @@ func (p Paths) NATSKeys() string { return p.join("nats", "keys") }
 // NATSAddress is a file with the server's URL.
 func (p Paths) NATSAddress() string { return p.join("nats", "url") }
 
+// NATSServer is the folder of an outside server's streams, if it is to lie
+// here. It is not that of the embedded one, which must never be used by two.
+func (p Paths) NATSServer() string { return p.join("nats", "server") }
+
 // ObserverCredentials are those of a tool that subscribes.
 func (p Paths) ObserverCredentials() string { return p.join("nats", "observer.creds") }
 

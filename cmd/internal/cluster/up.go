@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -38,7 +41,7 @@ func (u *Up) Run(ctx context.Context) error {
 		}
 		u.Folder = folder
 	}
-	return RunCore(ctx, u.Settings, u.Logger, func(c Core) error {
+	return RunCore(ctx, u.Settings, u.Logger, func(ctx context.Context, c Core) error {
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error { return u.keepNode(ctx) })
 		group.Go(func() error { return u.greet(ctx, c, begin) })
@@ -86,18 +89,53 @@ func (u *Up) node(ctx context.Context) error {
 	return supervise(ctx, cmd)
 }
 
-// apply applies the manifests as a user would.
-func (u *Up) apply(ctx context.Context) error {
+// apply applies the manifests as a user would. What cannot be applied is said
+// and left out; the cluster runs on.
+func (u *Up) apply(ctx context.Context, out *screen) {
 	cmd, err := child("apply", "-f", u.Folder)
 	if err != nil {
-		return err
+		out.say("  %v", err)
+		return
 	}
+	var problems bytes.Buffer
 	cmd.Env = append(os.Environ(), "WEFT_DATA="+u.Settings.Data)
-	cmd.Stdout, cmd.Stderr = &indent{out: u.Out}, &indent{out: u.Out}
-	if err := supervise(ctx, cmd); err != nil {
-		return fmt.Errorf("apply %s: %w", u.Folder, err)
+	cmd.Stdout, cmd.Stderr = out, &problems
+	err = supervise(ctx, cmd)
+	if ctx.Err() != nil {
+		return
 	}
-	return nil
+	warnings, others := sift(problems.String())
+	for i, line := range warnings {
+		if i == shownWarnings {
+			out.say("  and %d more warnings: %s apply -f %s shows them", len(warnings)-i, u.self(), shellWord(u.Folder))
+			break
+		}
+		out.say("  %s", line)
+	}
+	for _, line := range others {
+		out.say("  %s", line)
+	}
+	if err != nil {
+		out.head("Not all manifests were applied: correct what is said above, then: %s apply -f %s", u.self(), shellWord(u.Folder))
+	}
+}
+
+// shownWarnings is how many warnings of applying are shown.
+const shownWarnings = 3
+
+// sift parts warnings, each once, from everything else.
+func sift(text string) (warnings, others []string) {
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		switch {
+		case line == "":
+		case !strings.HasPrefix(line, "Warning:"):
+			others = append(others, line)
+		case !slices.Contains(warnings, line):
+			warnings = append(warnings, line)
+		}
+	}
+	return warnings, others
 }
 
 func child(args ...string) (*exec.Cmd, error) {
@@ -141,26 +179,4 @@ func supervise(ctx context.Context, cmd *exec.Cmd) error {
 	}
 	_ = cmd.Process.Kill() // it may have ended meanwhile
 	return <-done
-}
-
-// indent puts two spaces before each line.
-type indent struct {
-	out   io.Writer
-	began bool
-}
-
-func (i *indent) Write(data []byte) (int, error) {
-	out := make([]byte, 0, len(data)+16)
-	for _, c := range data {
-		if !i.began {
-			out = append(out, "  "...)
-			i.began = true
-		}
-		out = append(out, c)
-		if c == '\n' {
-			i.began = false
-		}
-	}
-	_, err := i.out.Write(out)
-	return len(data), err
 }

@@ -10,8 +10,9 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -65,16 +66,34 @@ func logger(level string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
 }
 
-// untilSignal ends the context at the first signal; a second ends the process
-// at once.
+// drainTime is how long a process may take to end after a signal.
+const drainTime = 4500 * time.Millisecond
+
+// untilSignal ends the context at the first signal. A second one ends the
+// process at once, and so does the end of drainTime: what it started dies with
+// it, and what was acknowledged is safe.
 func untilSignal(work func(context.Context) error) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	go func() {
-		<-ctx.Done()
+	ended := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-ended:
+			return
+		case <-ctx.Done():
+		}
 		stop() // signals have their usual effect again
-	}()
+		select {
+		case <-ended:
+		case <-time.After(drainTime):
+			fmt.Fprintf(os.Stderr, "weft: did not end within %s, ending now\n", drainTime)
+			os.Exit(1)
+		}
+	})
 	err := work(ctx)
+	close(ended)
+	watching.Wait()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -83,7 +102,7 @@ func untilSignal(work func(context.Context) error) error {
 
 // All returns Weft's own commands.
 func All() []*cobra.Command {
-	return []*cobra.Command{up(), coreCommand(), node(), pluginCommand(), executor(), credentials()}
+	return []*cobra.Command{up(), coreCommand(), node(), pluginCommand(), executor(), credentials(), natsConfig()}
 }
 
 func up() *cobra.Command {
@@ -131,7 +150,10 @@ func coreCommand() *cobra.Command {
 				return err
 			}
 			return untilSignal(func(ctx context.Context) error {
-				return cluster.RunCore(ctx, s, log, func(c cluster.Core) error {
+				return cluster.RunCore(ctx, s, log, func(ctx context.Context, c cluster.Core) error {
+					if err := c.AwaitReady(ctx); err != nil {
+						log.Warn("the core listens, but is not ready", "err", err)
+					}
 					log.Info("core is ready", "api", c.Server, "nats", c.NATS)
 					return nil
 				})
@@ -232,14 +254,50 @@ func credentials() *cobra.Command {
 	return c
 }
 
-// Daemon tells whether a command line runs a part of a cluster, which needs
-// none of kubectl.
+func natsConfig() *cobra.Command {
+	var f flags
+	var listen, monitoring, store string
+	c := &cobra.Command{
+		Use:   "nats-config",
+		Short: "Print the configuration file of an outside NATS server for this cluster",
+		Long: `Print the configuration file of an outside NATS server for this cluster. The
+cluster's keys are made in the data folder if there are none; the file holds
+none of them, only what lets the server check credentials.
+
+  weft nats-config > nats.conf
+  nats-server -c nats.conf`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, _, err := f.load()
+			if err != nil {
+				return err
+			}
+			if store == "" {
+				store = cluster.Paths{Data: s.Data}.NATSServer()
+			}
+			text, err := cluster.ServerConfig(s, listen, monitoring, store)
+			if err != nil {
+				return err
+			}
+			_, err = io.WriteString(c.OutOrStdout(), text)
+			return err
+		},
+	}
+	f.add(c)
+	c.Flags().StringVar(&listen, "listen", "127.0.0.1:4222", "address that clients connect to")
+	c.Flags().StringVar(&monitoring, "monitoring", "127.0.0.1:8222", "address of the server's monitoring")
+	c.Flags().StringVar(&store, "store", "", "the server's folder for streams (default: nats/server in the data folder)")
+	return c
+}
+
+// Daemon tells whether a command line is one of Weft's own, which need none of
+// kubectl.
 func Daemon(args []string) (*cobra.Command, bool) {
 	if len(args) == 0 {
 		return nil, false
 	}
 	for _, c := range All() {
-		if c.Name() == args[0] && !strings.HasPrefix(c.Name(), "credentials") {
+		if c.Name() == args[0] {
 			root := &cobra.Command{Use: "weft", SilenceUsage: true, SilenceErrors: true}
 			root.AddCommand(c)
 			root.SetArgs(args)
