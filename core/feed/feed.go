@@ -83,9 +83,10 @@ func (f *Feed) follow(ctx context.Context) {
 	defer tick.Stop()
 	// What was not in the catalogue at the last look has no change up to the
 	// revision that was read before that look.
-	generation, since := int64(-1), f.config.Client.Snapshot().Revision()
+	generation, next := int64(-1), f.config.Client.Snapshot().Revision()
 	for {
-		next := f.config.Client.Snapshot().Revision()
+		since := next
+		next = f.config.Client.Snapshot().Revision()
 		if now := f.config.Client.Generation(); now != generation {
 			generation = now
 			f.adjust(running, func(kind *core.Kind) context.CancelFunc {
@@ -95,7 +96,6 @@ func (f *Feed) follow(ctx context.Context) {
 				return stop
 			})
 		}
-		since = next
 		for resource, r := range running {
 			if !r.gone.IsZero() && time.Since(r.gone) > goneFor {
 				r.stop()
