@@ -30,8 +30,7 @@ func measureWrites(ctx context.Context, b *bench) error {
 		if clients == 1 {
 			count = max(b.creates/4, 1)
 		}
-		begin := time.Now()
-		err := b.costs(fmt.Sprintf("CPU of %d, %d at once", count, clients), func() error {
+		took, err := b.costs(fmt.Sprintf("CPU of %d, %d at once", count, clients), func() error {
 			return b.spread(ctx, clients, count, func(ctx context.Context, c *cluster, i int) error {
 				_, err := c.CoreV1().ConfigMaps("default").Create(ctx, configMap(fmt.Sprintf("c%d-%d", clients, i)), metav1.CreateOptions{})
 				return err
@@ -40,7 +39,7 @@ func measureWrites(ctx context.Context, b *bench) error {
 		if err != nil {
 			return err
 		}
-		b.add(fmt.Sprintf("rate, %d at once", clients), "1/s", 0, float64(count)/time.Since(begin).Seconds())
+		b.add(fmt.Sprintf("rate, %d at once", clients), "1/s", 0, float64(count)/took.Seconds())
 	}
 	return b.measureWatch(ctx)
 }
@@ -141,16 +140,16 @@ func measureLists(ctx context.Context, b *bench) error {
 		{"protobuf", "application/vnd.kubernetes.protobuf"},
 		{"Table", "application/json;as=Table;v=v1;g=meta.k8s.io"},
 	} {
-		err := b.costs("CPU, "+form.name, func() error {
-			begin := time.Now()
-			size, err := b.read(ctx, client, form.accept)
-			b.add(form.name, "ms", 0, milliseconds(time.Since(begin)))
-			b.add(form.name+", size", "MB", 0, float64(size)/(1<<20))
+		var size int64
+		took, err := b.costs("CPU, "+form.name, func() error {
+			size, err = b.read(ctx, client, form.accept)
 			return err
 		})
 		if err != nil {
 			return err
 		}
+		b.add(form.name, "ms", 0, milliseconds(took))
+		b.add(form.name+", size", "MB", 0, float64(size)/(1<<20))
 	}
 	b.group = fmt.Sprintf("memory, %d listed pods", b.objects)
 	return b.memory(0)

@@ -23,7 +23,7 @@ func template(module, app string, restart corev1.RestartPolicy) corev1.PodTempla
 }
 
 // events hands each event about a pod to see, until it says that all is done.
-func (b *bench) events(ctx context.Context, w watch.Interface, see func(watch.EventType, *corev1.Pod) (done bool)) error {
+func events(ctx context.Context, w watch.Interface, see func(watch.EventType, *corev1.Pod) (done bool)) error {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for {
@@ -62,7 +62,7 @@ func measurePods(ctx context.Context, b *bench) error {
 		return err
 	}
 	var seen []steps
-	err = b.costs("CPU", func() error {
+	_, err = b.costs("CPU", func() error {
 		for i := range b.options.pods {
 			s, err := b.startPod(ctx, w, fmt.Sprintf("warm-%d", i))
 			if err != nil {
@@ -95,10 +95,10 @@ func measurePods(ctx context.Context, b *bench) error {
 	return nil
 }
 
-func (b *bench) startPod(ctx context.Context, w watch.Interface, name string) (steps, error) {
+func (c *cluster) startPod(ctx context.Context, w watch.Interface, name string) (steps, error) {
 	t := template("park.wasm", name, corev1.RestartPolicyAlways)
 	begin := time.Now()
-	_, err := b.CoreV1().Pods("default").Create(ctx, &corev1.Pod{
+	_, err := c.CoreV1().Pods("default").Create(ctx, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: t.Labels}, Spec: t.Spec,
 	}, metav1.CreateOptions{})
 	if err != nil {
@@ -110,7 +110,7 @@ func (b *bench) startPod(ctx context.Context, w watch.Interface, name string) (s
 			*at = time.Since(begin)
 		}
 	}
-	err = b.events(ctx, w, func(_ watch.EventType, pod *corev1.Pod) bool {
+	err = events(ctx, w, func(_ watch.EventType, pod *corev1.Pod) bool {
 		if pod.Name != name {
 			return false
 		}
@@ -138,13 +138,12 @@ func measureReplicas(ctx context.Context, b *bench) error {
 		return fmt.Errorf("watch pods: %w", err)
 	}
 	defer w.Stop()
-	begin := time.Now()
-	err = b.costs("CPU until all run", func() error {
+	took, err := b.costs("CPU until all run", func() error {
 		if _, err := b.AppsV1().Deployments("default").Create(ctx, deployment, metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("create deployment: %w", err)
 		}
 		running := map[string]bool{}
-		return b.events(ctx, w, func(_ watch.EventType, pod *corev1.Pod) bool {
+		return events(ctx, w, func(_ watch.EventType, pod *corev1.Pod) bool {
 			if pod.Status.Phase == corev1.PodRunning {
 				running[pod.Name] = true
 			}
@@ -154,11 +153,10 @@ func measureReplicas(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.add("apply to all seen Running", "s", 3, time.Since(begin).Seconds())
+	b.add("apply to all seen Running", "s", 3, took.Seconds())
 	if err := b.awaitDeployment(ctx, replicas); err != nil {
 		return err
 	}
-	b.add("apply to Deployment says all ready", "s", 0, time.Since(begin).Seconds())
 	if err := pause(ctx, 10*time.Second); err != nil {
 		return err
 	}
@@ -196,22 +194,21 @@ func (b *bench) awaitDeployment(ctx context.Context, replicas int32) error {
 }
 
 func (b *bench) deleteReplicas(ctx context.Context, w watch.Interface) error {
-	begin := time.Now()
-	err := b.costs("CPU until all are gone", func() error {
+	took, err := b.costs("CPU until all are gone", func() error {
 		background := metav1.DeletePropagationBackground
 		err := b.AppsV1().Deployments("default").Delete(ctx, "park", metav1.DeleteOptions{PropagationPolicy: &background})
 		if err != nil {
 			return fmt.Errorf("delete deployment: %w", err)
 		}
 		gone := 0
-		return b.events(ctx, w, func(kind watch.EventType, _ *corev1.Pod) bool {
+		return events(ctx, w, func(kind watch.EventType, _ *corev1.Pod) bool {
 			if kind == watch.Deleted {
 				gone++
 			}
 			return gone == b.replicas
 		})
 	})
-	b.add("delete to all gone", "s", 0, time.Since(begin).Seconds())
+	b.add("delete to all gone", "s", 0, took.Seconds())
 	return err
 }
 
@@ -234,7 +231,7 @@ func measureJob(ctx context.Context, b *bench) error {
 		return err
 	}
 	var took time.Duration
-	err := b.costs("CPU", func() error {
+	_, err := b.costs("CPU", func() error {
 		var err error
 		took, err = run("done", completions)
 		return err
