@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -76,6 +77,13 @@ func (l *Lifecycle) collect(ctx context.Context, key core.Key) error {
 	if !ok {
 		return nil
 	}
+	if abandoned(snapshot, object) {
+		if err := l.dropFinalizer(ctx, key, object, batchv1.JobTrackingFinalizer); err != nil {
+			return err
+		}
+		l.queue.add(task{collect, key}, 0) // it may have no owner left
+		return nil
+	}
 	if object.GetDeletionTimestamp() != nil {
 		switch {
 		case hasFinalizer(object, metav1.FinalizerOrphanDependents):
@@ -104,6 +112,31 @@ func (l *Lifecycle) collect(ctx context.Context, key core.Key) error {
 		policy = metav1.DeletePropagationForeground
 	}
 	return l.removeUnowned(ctx, key, object, policy)
+}
+
+// abandoned tells whether a pod waits to be counted by a Job that is gone: one
+// that was forced away, for otherwise its controller has let its pods go.
+func abandoned(snapshot core.Snapshot, object core.Object) bool {
+	if !hasFinalizer(object, batchv1.JobTrackingFinalizer) {
+		return false
+	}
+	if _, isPod := object.(*corev1.Pod); !isPod {
+		return false
+	}
+	job := object.GetLabels()[batchv1.ControllerUidLabel]
+	if owner := metav1.GetControllerOfNoCopy(object); owner != nil {
+		if owner.Kind != "Job" || groupOf(owner.APIVersion) != core.Jobs.Group {
+			return false
+		}
+		job = string(owner.UID)
+	}
+	if job == "" {
+		return false
+	}
+	for range snapshot.Indexed(core.ByUID, job) {
+		return false
+	}
+	return true
 }
 
 // removeUnowned deletes an object in the very state in which it had no owner:

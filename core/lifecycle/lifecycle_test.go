@@ -216,6 +216,69 @@ func TestCollectOnlyWhatHasNoOwner(t *testing.T) {
 	})
 }
 
+func trackedPod(name string, owners ...metav1.OwnerReference) *corev1.Pod {
+	return &corev1.Pod{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: name, OwnerReferences: owners, Finalizers: []string{batchv1.JobTrackingFinalizer},
+		},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "x.wasm"}}},
+	}
+}
+
+// A Job's controller takes its finalizer off its pods before the Job goes;
+// whoever forces the Job away by hand must not leave pods that nobody lets go.
+func TestPodsOfAJobThatIsGoneAreLetGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t)
+		job := f.create(&batchv1.Job{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "pi"},
+			Spec: batchv1.JobSpec{Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+				RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "c", Image: "x.wasm"}},
+			}}},
+		})
+		owner := metav1.OwnerReference{APIVersion: "batch/v1", Kind: "Job", Name: "pi", UID: job.GetUID(), Controller: new(true)}
+		f.create(trackedPod("owned", owner))
+		disowned := trackedPod("disowned")
+		disowned.Labels = map[string]string{batchv1.ControllerUidLabel: string(job.GetUID())}
+		f.create(disowned)
+		f.create(trackedPod("stranger"))
+		f.settle(2 * time.Minute)
+		for _, name := range []string{"owned", "disowned", "stranger"} {
+			if o := f.get(podKey(name)); o == nil || len(o.GetFinalizers()) != 1 {
+				t.Fatalf("%s while its job is there: %v", name, o)
+			}
+		}
+		f.delete(core.KeyFor(core.Jobs, job), metav1.DeletePropagationBackground)
+		f.settle(time.Second)
+		if o := f.get(podKey("owned")); o != nil {
+			t.Errorf("owned is left with %v", o.GetFinalizers())
+		}
+		f.settle(2 * time.Minute)
+		if o := f.get(podKey("disowned")); o == nil || len(o.GetFinalizers()) != 0 {
+			t.Errorf("disowned: %v", o)
+		}
+		if o := f.get(podKey("stranger")); o == nil || len(o.GetFinalizers()) != 1 {
+			t.Errorf("stranger: %v", o)
+		}
+	})
+}
+
+func podKey(name string) core.Key {
+	return core.Key{Resource: core.Pods.Resource, Namespace: "default", Name: name}
+}
+
+func TestTolerationForAgesDoesNotOverflow(t *testing.T) {
+	taint := corev1.Taint{Key: "k", Effect: corev1.TaintEffectNoExecute}
+	for _, seconds := range []int64{1 << 40, 1 << 62} {
+		patience, tolerated := tolerance([]corev1.Toleration{{Operator: corev1.TolerationOpExists, TolerationSeconds: &seconds}}, &taint)
+		if !tolerated || patience < 200*365*24*time.Hour {
+			t.Errorf("%d s are %s", seconds, patience)
+		}
+	}
+}
+
 func TestNamespaceIsEmptied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t)

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +13,9 @@ import (
 )
 
 const taintSource = "taint-eviction-controller"
+
+// maxSeconds is what a time.Duration holds: 292 years.
+const maxSeconds = int64(math.MaxInt64 / time.Second)
 
 func (l *Lifecycle) noticePod(c *core.Change) {
 	pod, ok := c.Object.(*corev1.Pod)
@@ -101,7 +105,7 @@ func tolerance(tolerations []corev1.Toleration, taint *corev1.Taint) (time.Durat
 		if t.TolerationSeconds == nil {
 			continue
 		}
-		seconds := time.Duration(max(*t.TolerationSeconds, 0)) * time.Second
+		seconds := time.Duration(min(max(*t.TolerationSeconds, 0), maxSeconds)) * time.Second
 		if patience < 0 || seconds < patience {
 			patience = seconds
 		}

@@ -104,7 +104,7 @@ func eventTime(e *corev1.Event) time.Time {
 }
 
 // sweepPods removes the oldest ended pods if there are too many, and looks
-// after pods whose node went while nobody watched.
+// after pods whose node or Job went while nobody watched.
 func (l *Lifecycle) sweepPods(ctx context.Context) {
 	snapshot := l.client.Snapshot()
 	var over []aged
@@ -117,6 +117,9 @@ func (l *Lifecycle) sweepPods(ctx context.Context) {
 			if _, there := snapshot.Get(nodeKey(pod.Spec.NodeName)); !there {
 				l.queue.add(task{reap, key}, reapAfter)
 			}
+		}
+		if abandoned(snapshot, pod) { // one that has no owner either is found by nothing else
+			l.queue.add(task{collect, key}, 0)
 		}
 		if pod.DeletionTimestamp == nil && (pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed) {
 			over = append(over, aged{key, o, pod.CreationTimestamp.Time})
