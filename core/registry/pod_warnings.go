@@ -18,7 +18,6 @@ func unhonouredInPod() []unhonoured[corev1.PodSpec] {
 	type S = corev1.PodSpec
 	return []unhonoured[S]{
 		{"volumes", func(s *S) bool { return len(s.Volumes) > 0 }},
-		{"initContainers", func(s *S) bool { return len(s.InitContainers) > 0 }},
 		{"ephemeralContainers", func(s *S) bool { return len(s.EphemeralContainers) > 0 }},
 		{"securityContext", func(s *S) bool {
 			return s.SecurityContext != nil && !equality.Semantic.DeepEqual(*s.SecurityContext, corev1.PodSecurityContext{})
@@ -88,6 +87,13 @@ func warnUnhonoured[T any](table []unhonoured[T], object *T, path *field.Path, w
 // effect.
 func podSpecWarnings(s *corev1.PodSpec, path *field.Path) []string {
 	warnings := warnUnhonoured(podTable, s, path, nil)
+	for i := range s.InitContainers {
+		c := s.InitContainers[i]
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			c.RestartPolicy = nil // a sidecar is honoured
+		}
+		warnings = warnUnhonoured(containerTable, &c, path.Child("initContainers").Index(i), warnings)
+	}
 	for i := range s.Containers {
 		warnings = warnUnhonoured(containerTable, &s.Containers[i], path.Child("containers").Index(i), warnings)
 	}

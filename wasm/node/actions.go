@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,39 +15,20 @@ import (
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/wasm"
 	"github.com/weftrun/weft/wasm/image"
+	"github.com/weftrun/weft/wasm/logfile"
 )
 
-// instanceID is unique within the pod's sandbox.
-func instanceID(c *container) string { return c.spec.Name + "." + strconv.Itoa(int(c.restarts)) }
-
-// reattach finds the instances that still run from before this agent's time.
-func (k *keeper) reattach(ctx context.Context) {
-	pod, _, _ := k.take()
-	known := false
-	for _, c := range k.containers {
-		known = known || (c.exit != nil && c.exit.Reason == wasm.Lost)
-	}
-	if !known {
-		return
-	}
-	sandbox, err := k.agent.config.Runtime.OpenSandbox(ctx, sandboxConfig(pod))
-	if err != nil {
-		return // they are lost
-	}
-	k.sandbox = sandbox
-	instances, err := sandbox.Instances(ctx)
-	if err != nil {
-		return
-	}
-	for i, c := range k.containers {
-		if instance, ok := instances[c.id]; ok && c.exit != nil && c.exit.Reason == wasm.Lost {
-			c.phase, c.exit, c.started = running, nil, instance.StartedAt()
-			k.instances[i] = instance
-			k.setLive(c.spec.Name, true)
-			k.await(ctx, i, instance)
-		}
-	}
-}
+// Reasons of a container that waits.
+const (
+	creating        = "ContainerCreating"
+	initializingPod = "PodInitializing"
+	crashLoop       = "CrashLoopBackOff"
+	errPull         = image.ErrImagePull
+	pullBackOff     = "ImagePullBackOff"
+	configError     = "CreateContainerConfigError"
+	createError     = "CreateContainerError"
+	runError        = "RunContainerError"
+)
 
 func sandboxConfig(pod *corev1.Pod) wasm.SandboxConfig {
 	return wasm.SandboxConfig{ID: string(pod.UID), Hostname: hostname(pod)}
@@ -57,75 +37,86 @@ func sandboxConfig(pod *corev1.Pod) wasm.SandboxConfig {
 // start begins to start a container; settle hears how it went.
 func (k *keeper) start(ctx context.Context, pod *corev1.Pod, index int) {
 	c := k.containers[index]
-	if c.last != nil && c.reason == crashLoop {
-		k.event(pod, corev1.EventTypeNormal, "Restarting", fmt.Sprintf("Restarting container %s, restart %d", c.spec.Name, c.restarts))
+	if c.again {
+		c.restarts++
+		c.again = false
+		k.removeLog(pod, runID(c.spec.Name, c.restarts-2))
 	}
-	c.phase, c.stopping = starting, false
-	if c.reason != crashLoop && c.reason != errPull && c.reason != pullBackOff {
-		c.reason, c.message = "ContainerCreating", ""
-	}
-	id := instanceID(c)
-	if k.sandbox == nil {
-		sandbox, err := k.agent.config.Runtime.OpenSandbox(ctx, sandboxConfig(pod))
-		if err != nil {
-			k.push(result{index: index, reason: "RunContainerError", message: err.Error()})
-			return
-		}
-		k.sandbox = sandbox
-	}
-	sandbox := k.sandbox
+	c.phase, c.stopping, c.replace, c.fed, c.image = starting, false, false, false, c.spec.Image
+	k.touched = true
+	id, spec, sandbox := instanceID(c), c.spec, k.sandbox
+	ctx, cancel := context.WithCancel(ctx)
+	k.cancels[index] = cancel
 	k.tasks.Go(func() {
+		defer cancel()
 		select {
 		case k.agent.starts <- struct{}{}:
+			defer func() { <-k.agent.starts }()
 		case <-ctx.Done():
+			k.push(result{index: index, reason: creating})
 			return
 		}
-		defer func() { <-k.agent.starts }()
-		k.push(k.launch(ctx, pod, sandbox, index, id))
+		r := k.launch(ctx, pod, sandbox, spec, id)
+		r.index = index
+		k.push(r)
 	})
 }
 
-// Reasons of a container that waits.
-const (
-	crashLoop   = "CrashLoopBackOff"
-	errPull     = "ErrImagePull"
-	pullBackOff = "ImagePullBackOff"
-)
-
 // launch finds the image, prepares it and starts an instance.
-func (k *keeper) launch(ctx context.Context, pod *corev1.Pod, sandbox wasm.Sandbox, index int, id string) result {
-	c := k.containers[index].spec // never written
+func (k *keeper) launch(ctx context.Context, pod *corev1.Pod, sandbox wasm.Sandbox, c *corev1.Container, id string) result {
 	found, err := k.agent.config.Images.Resolve(ctx, c.Image, image.Policy(c.ImagePullPolicy))
 	if err != nil {
 		reason := errPull
 		var known *image.Error
 		if errors.As(err, &known) {
-			reason = string(known.Reason)
+			reason = known.Reason
 		}
-		return result{index: index, reason: reason, message: err.Error()}
+		return result{reason: reason, message: err.Error()}
 	}
-	vars, env, err := environment(pod, c, k.agent.referent)
+	vars, env, err := environment(k.agent.addressed(pod), c, k.agent.referent)
 	if err != nil {
-		return result{index: index, reason: "CreateContainerConfigError", message: err.Error()}
+		return result{reason: configError, message: err.Error()}
 	}
-	module, err := k.agent.config.Runtime.Prepare(ctx, found.Digest, found.Path)
+	runtime := k.agent.config.Runtime
+	module, err := runtime.Prepare(ctx, found.Digest, found.Path)
 	if err != nil {
-		reason := "CreateContainerError"
+		reason := createError
 		if errors.Is(err, wasm.ErrInvalidModule) {
 			reason = errPull
 		}
-		return result{index: index, reason: reason, message: err.Error()}
+		return result{reason: reason, message: err.Error(), soon: errors.Is(err, wasm.ErrGone)}
+	}
+	if sandbox == nil {
+		if sandbox, err = runtime.OpenSandbox(ctx, sandboxConfig(pod)); err != nil {
+			return result{reason: runError, message: err.Error(), soon: errors.Is(err, wasm.ErrGone)}
+		}
 	}
 	name := strings.TrimSuffix(path.Base(found.Path), ".wasm")
+	begin := time.Now()
 	instance, err := sandbox.Start(ctx, module, wasm.Program{
 		ID: id, Args: arguments(c, name, vars), Env: env,
 		Log:    wasm.Log{Path: k.agent.logPath(pod, id)},
 		Limits: limits(c),
 	})
-	if err != nil {
-		return result{index: index, imageID: found.Digest, reason: "RunContainerError", message: err.Error()}
+	r := result{sandbox: sandbox, imageID: found.Digest, instance: instance}
+	switch {
+	case errors.Is(err, wasm.ErrLimits): // it never can
+		r.exit = &wasm.Exit{Reason: wasm.NotStarted, Code: 128, Message: err.Error(), StartedAt: begin, FinishedAt: time.Now()}
+	case err != nil:
+		r.reason, r.message, r.soon = runError, err.Error(), errors.Is(err, wasm.ErrGone)
 	}
-	return result{index: index, instance: instance, imageID: found.Digest}
+	return r
+}
+
+// addressed is pod with the node's address in its status, where the core may
+// not have put it yet.
+func (a *Agent) addressed(pod *corev1.Pod) *corev1.Pod {
+	if pod.Status.HostIP != "" {
+		return pod
+	}
+	shallow := *pod
+	shallow.Status.HostIP = a.hostIP()
+	return &shallow
 }
 
 func limits(c *corev1.Container) wasm.Limits {
@@ -139,53 +130,120 @@ func limits(c *corev1.Container) wasm.Limits {
 // settle takes in what became of a start, or how an instance ended.
 func (k *keeper) settle(ctx context.Context, pod *corev1.Pod, r result) {
 	c := k.containers[r.index]
+	if c.phase == starting {
+		delete(k.cancels, r.index)
+	}
 	if r.imageID != "" {
 		c.imageID = r.imageID
 	}
+	if r.sandbox != nil && !r.soon {
+		k.sandbox = r.sandbox
+	}
 	switch {
-	case ctx.Err() != nil:
-		return // what fails now fails because the agent stops
+	case ctx.Err() != nil: // what fails now fails because the agent stops
+	case r.exit != nil:
+		k.settleExit(ctx, r)
 	case r.instance != nil:
-		k.setLive(c.spec.Name, true)
 		c.phase, c.id, c.started = running, r.instance.ID(), r.instance.StartedAt()
-		c.reason, c.message = "", ""
+		c.reason, c.message, c.told, c.stopping = "", "", "", false
 		k.instances[r.index] = r.instance
 		k.event(pod, corev1.EventTypeNormal, "Started", "Started container "+c.spec.Name)
 		k.await(ctx, r.index, r.instance)
-	case r.exit != nil:
-		k.setLive(c.spec.Name, false)
-		c.phase, c.exit = exited, r.exit
-		if instance := k.instances[r.index]; instance != nil {
-			if err := instance.Release(ctx); err != nil && !errors.Is(err, wasm.ErrGone) {
-				k.log.Debug("release instance", "err", err)
-			}
-			delete(k.instances, r.index)
-		}
-		if r.exit.Reason == wasm.Lost {
-			k.sandbox = nil // it went with its process
-		}
+	case c.stopping: // it was given up
+		c.phase = waiting
 	default:
-		k.postpone(pod, c, r.reason, r.message)
+		if r.soon {
+			k.sandbox = nil
+		}
+		k.postpone(pod, c, r)
 	}
 }
 
-// postpone has a container that could not be started wait for another try.
-func (k *keeper) postpone(pod *corev1.Pod, c *container, reason, message string) {
-	c.delay = max(backoffFirst, min(2*c.delay, backoffLast))
-	if reason == "RunContainerError" || reason == "CreateContainerConfigError" {
+func (k *keeper) settleExit(ctx context.Context, r result) {
+	c := k.containers[r.index]
+	c.phase, c.exit, c.id = exited, r.exit, instanceID(c)
+	c.reason, c.message = "", ""
+	if instance := k.instances[r.index]; instance != nil {
+		k.release(ctx, instance)
+		delete(k.instances, r.index)
+	}
+	if r.exit.Reason == wasm.Lost {
+		k.sandbox = nil // it went with its process
+	}
+}
+
+func (k *keeper) release(ctx context.Context, instance wasm.Instance) {
+	if err := instance.Release(ctx); err != nil && !errors.Is(err, wasm.ErrGone) {
+		k.log.Debug("release instance", "instance", instance.ID(), "err", err)
+	}
+}
+
+// postpone has a container that could not be started wait for another try. Of
+// one failure that repeats itself only the first is an event.
+func (k *keeper) postpone(pod *corev1.Pod, c *container, r result) {
+	now := time.Now()
+	c.phase, c.reason, c.message = waiting, r.reason, r.message
+	switch r.reason {
+	case creating:
+		c.reason = ""
+		return
+	case errPull, image.InvalidImageName, image.ErrImageNeverPull, image.ImageInspectFailed:
+		c.delay = max(backoffFirst, min(2*c.delay, backoffLast))
+	default:
 		c.delay = backoffFirst
 	}
-	c.phase, c.due, c.reason, c.message = waiting, time.Now().Add(c.delay), reason, message
-	k.event(pod, corev1.EventTypeWarning, "Failed", fmt.Sprintf("Error: %s: %s", reason, message))
+	if r.soon {
+		c.delay = retryRuntime
+	}
+	c.due, c.failed = now.Add(c.delay), now
+	if r.reason == configError && c.fed {
+		c.due = now
+	}
+	if c.told == r.reason+r.message {
+		return
+	}
+	c.told = r.reason + r.message
+	if r.reason == errPull {
+		k.event(pod, corev1.EventTypeWarning, "Failed", fmt.Sprintf("Failed to pull image %q: %s", c.spec.Image, r.message))
+		k.event(pod, corev1.EventTypeWarning, "Failed", "Error: "+errPull)
+		return
+	}
+	k.event(pod, corev1.EventTypeWarning, "Failed", "Error: "+r.message)
+}
+
+// pullShown is how long ErrImagePull shows before ImagePullBackOff does.
+const pullShown = time.Second
+
+// age turns failed pulls into back-offs, as the kubelet's next look does. It
+// returns when the next is to be turned.
+func (k *keeper) age(pod *corev1.Pod, now time.Time) (wait time.Duration) {
+	for _, c := range k.containers {
+		if c.phase != waiting || c.reason != errPull {
+			continue
+		}
+		if left := c.failed.Add(pullShown).Sub(now); left > 0 {
+			wait = shorter(wait, left)
+			continue
+		}
+		c.reason = pullBackOff
+		c.message = fmt.Sprintf("Back-off pulling image %q: %s: %s", c.spec.Image, errPull, c.message)
+		if c.delay == backoffFirst {
+			k.event(pod, corev1.EventTypeNormal, "BackOff", fmt.Sprintf("Back-off pulling image %q", c.spec.Image))
+			k.event(pod, corev1.EventTypeWarning, "Failed", "Error: "+pullBackOff)
+		}
+	}
+	return wait
 }
 
 // schedule has a container that ended wait for its next start.
 func (k *keeper) schedule(pod *corev1.Pod, c *container, now time.Time) {
 	ran := c.exit.FinishedAt.Sub(c.exit.StartedAt)
 	c.delay = backoff(c.delay, ran, c.restarts)
+	if c.replace {
+		c.delay = 0
+	}
 	c.last = terminated(pod, c.id, c.exit)
-	c.phase, c.due, c.exit = waiting, now.Add(c.delay), nil
-	c.restarts++
+	c.phase, c.due, c.exit, c.again = waiting, now.Add(c.delay), nil, true
 	c.reason, c.message = "", ""
 	if c.delay == 0 {
 		return
@@ -210,45 +268,72 @@ func (k *keeper) await(ctx context.Context, index int, instance wasm.Instance) {
 	})
 }
 
-// stop asks every running instance to end within what is left of the grace
-// period.
-func (k *keeper) stop(ctx context.Context, now time.Time) {
-	pod, _, _ := k.peek()
-	for i, instance := range k.instances {
-		c := k.containers[i]
-		if c.stopping {
-			continue
-		}
-		c.stopping = true
-		k.event(pod, corev1.EventTypeNormal, "Killing", "Stopping container "+c.spec.Name)
-		grace := max(k.stopAt.Sub(now), 0)
-		var err error
-		if grace == 0 {
-			err = instance.Kill(ctx)
-		} else {
-			err = instance.Stop(ctx, grace)
-		}
-		if err != nil && !errors.Is(err, wasm.ErrGone) {
-			k.log.Warn("stop container", "container", c.spec.Name, "err", err)
+// outdated are the containers that run another image than is desired.
+func (k *keeper) outdated() []int {
+	var found []int
+	for i, c := range k.containers {
+		if c.phase == running && c.image != c.spec.Image && !c.stopping {
+			c.replace = true
+			found = append(found, i)
 		}
 	}
+	return found
 }
 
-// peek returns the desired state and leaves what has happened in its queue.
-func (k *keeper) peek() (pod *corev1.Pod, dropped bool, waiting int) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.pod, k.dropped, len(k.results)
-}
-
-func (k *keeper) closeSandbox(ctx context.Context) {
-	if k.sandbox == nil {
+// stop asks a container to end within what is left of the grace period. A
+// start that is under way is given up.
+func (k *keeper) stop(ctx context.Context, pod *corev1.Pod, index int, now time.Time) {
+	c := k.containers[index]
+	c.stopping = true
+	if cancel := k.cancels[index]; cancel != nil {
+		cancel()
 		return
 	}
-	if err := k.sandbox.Close(ctx); err != nil && !errors.Is(err, wasm.ErrGone) {
+	instance := k.instances[index]
+	if instance == nil {
+		return
+	}
+	grace, message := graceOf(pod), "Stopping container "+c.spec.Name
+	switch {
+	case c.replace:
+		message = fmt.Sprintf("Container %s definition changed, will be restarted", c.spec.Name)
+	case !k.stopAt.IsZero():
+		grace = max(k.stopAt.Sub(now), 0)
+	}
+	k.event(pod, corev1.EventTypeNormal, "Killing", message)
+	var err error
+	if grace == 0 {
+		err = instance.Kill(ctx)
+	} else {
+		err = instance.Stop(ctx, grace)
+	}
+	if err != nil && !errors.Is(err, wasm.ErrGone) {
+		k.log.Warn("stop container", "container", c.spec.Name, "err", err)
+	}
+}
+
+// closeTimeout bounds the end of a sandbox: a runtime that is away so long has
+// lost it.
+const closeTimeout = 10 * time.Second
+
+// closeSandbox closes the sandbox if there may be one.
+func (k *keeper) closeSandbox(ctx context.Context, pod *corev1.Pod) {
+	if !k.touched {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	sandbox, err := k.sandbox, error(nil)
+	if sandbox == nil { // a start that was given up may have opened it
+		sandbox, err = k.agent.config.Runtime.OpenSandbox(ctx, sandboxConfig(pod))
+	}
+	if err == nil {
+		err = sandbox.Close(ctx)
+	}
+	if err != nil && !errors.Is(err, wasm.ErrGone) {
 		k.log.Warn("close sandbox", "err", err)
 	}
-	k.sandbox = nil
+	k.sandbox, k.touched = nil, false
 }
 
 func (k *keeper) event(pod *corev1.Pod, kind, reason, message string) {
@@ -267,6 +352,15 @@ func (a *Agent) podLogs(pod *corev1.Pod) string {
 
 func (a *Agent) logPath(pod *corev1.Pod, id string) string {
 	return filepath.Join(a.podLogs(pod), id+".log")
+}
+
+// removeLog removes the log of one run.
+func (k *keeper) removeLog(pod *corev1.Pod, id string) {
+	for _, suffix := range [...]string{"", logfile.RotatedSuffix} {
+		if err := os.Remove(k.agent.logPath(pod, id) + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			k.log.Warn("remove log", "instance", id, "err", err)
+		}
+	}
 }
 
 func (k *keeper) removeLogs(pod *corev1.Pod) {

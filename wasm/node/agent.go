@@ -43,12 +43,18 @@ type Config struct {
 type Agent struct {
 	config Config
 	starts chan struct{} // a place for each container that may be starting
+	wake   chan struct{} // one is enough: there is something in fresh or tidy
 
+	// mu guards what follows. A keeper's own mu may be taken under it.
 	mu        sync.Mutex
 	keepers   map[types.UID]*keeper
 	referents map[core.Key]core.Object // ConfigMaps and Secrets
-	group     *errgroup.Group          // of the keepers; nil before Run
-	ctx       context.Context          //nolint:containedctx // the keepers' own; set by Run
+	fresh     []*keeper                // to be run
+	// found are the sandboxes that were open when the agent began; those that
+	// no pod claims in the first whole set go to orphans.
+	found   map[string]bool
+	orphans []string
+	tidy    bool // there was a whole set: what is no pod's can go
 }
 
 // New returns an agent that does nothing until Run.
@@ -60,7 +66,7 @@ func New(c Config) (*Agent, error) {
 		c.Starts = 32
 	}
 	return &Agent{
-		config: c, starts: make(chan struct{}, c.Starts),
+		config: c, starts: make(chan struct{}, c.Starts), wake: make(chan struct{}, 1),
 		keepers: map[types.UID]*keeper{}, referents: map[core.Key]core.Object{},
 	}, nil
 }
@@ -68,10 +74,6 @@ func New(c Config) (*Agent, error) {
 // Run registers the node and runs its pods until ctx ends; then it leaves them
 // to the runtime as they are.
 func (a *Agent) Run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	a.mu.Lock()
-	a.group, a.ctx = group, ctx
-	a.mu.Unlock()
 	if _, err := a.config.Link.Register(ctx, a.config.Node); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -79,13 +81,85 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.config.Logger.Info("node registered", "node", a.config.Node.Name)
-	group.Go(func() error { return a.config.Link.Serve(ctx, logServer{a}) })
-	group.Go(func() error { return a.config.Link.Follow(ctx, a) })
+	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.heartbeats(ctx) })
+	group.Go(func() error { return a.config.Link.Serve(ctx, logServer{a}) })
+	group.Go(func() error {
+		if !a.find(ctx) {
+			return nil
+		}
+		return a.config.Link.Follow(ctx, a)
+	})
+	group.Go(func() error {
+		a.runKeepers(ctx)
+		return nil
+	})
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("node %s: %w", a.config.Node.Name, err)
 	}
 	return nil
+}
+
+// find learns which sandboxes are open from before this agent's time. Only then
+// can pods be run: one that runs already must not be started twice. It returns
+// false if ctx ended first.
+func (a *Agent) find(ctx context.Context) bool {
+	for {
+		ids, err := a.config.Runtime.Sandboxes(ctx)
+		if err == nil {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.found = make(map[string]bool, len(ids))
+			for _, id := range ids {
+				a.found[id] = true
+			}
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		a.config.Logger.Warn("ask for sandboxes", "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryRuntime):
+		}
+	}
+}
+
+// retryRuntime is how long to wait for a runtime that has gone.
+const retryRuntime = time.Second
+
+// runKeepers runs each new keeper until ctx ends and all have returned.
+func (a *Agent) runKeepers(ctx context.Context) {
+	var group sync.WaitGroup
+	defer group.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.wake:
+		}
+		a.mu.Lock()
+		fresh, orphans, tidy := a.fresh, a.orphans, a.tidy
+		a.fresh, a.orphans, a.tidy = nil, nil, false
+		a.mu.Unlock()
+		for _, k := range fresh {
+			group.Go(func() {
+				k.run(ctx)
+				a.forget(k)
+			})
+		}
+		if tidy {
+			group.Go(func() { a.clean(ctx, orphans) })
+		}
+	}
+}
+
+func (a *Agent) nudge() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
 }
 
 func (a *Agent) heartbeats(ctx context.Context) error {
@@ -126,20 +200,36 @@ func (a *Agent) Reset(objects map[core.Key]core.Object) {
 			a.keep(key, pod)
 		}
 	}
+	a.refer()
+	if a.found == nil {
+		return
+	}
+	for id := range a.found {
+		if !wanted[types.UID(id)] {
+			a.orphans = append(a.orphans, id)
+		}
+	}
+	a.found, a.tidy = nil, true
+	a.nudge()
 }
 
 // Set implements core.DesiredSink.
 func (a *Agent) Set(key core.Key, object core.Object) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	pod, ok := object.(*corev1.Pod)
-	if ok {
+	if pod, ok := object.(*corev1.Pod); ok {
 		a.keep(key, pod)
 		return
 	}
 	a.referents[key] = object
+	a.refer()
+}
+
+// refer has those try again that may have waited for a ConfigMap or Secret.
+// The caller holds the lock.
+func (a *Agent) refer() {
 	for _, k := range a.keepers {
-		k.nudge() // one may have been waiting for it
+		k.referentsChanged()
 	}
 }
 
@@ -161,21 +251,24 @@ func (a *Agent) keep(key core.Key, pod *corev1.Pod) {
 		k.update(pod)
 		return
 	}
-	k := newKeeper(a, key, pod)
+	k := newKeeper(a, key, pod, a.found[string(pod.UID)])
 	a.keepers[pod.UID] = k
-	ctx := a.ctx
-	a.group.Go(func() error {
-		defer a.forget(pod.UID, k)
-		k.run(ctx)
-		return nil
-	})
+	a.fresh = append(a.fresh, k)
+	a.nudge()
 }
 
-func (a *Agent) forget(uid types.UID, k *keeper) {
+// forget removes a keeper that has ended. A pod that was desired again after it
+// had been dropped gets another.
+func (a *Agent) forget(k *keeper) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.keepers[uid] == k {
-		delete(a.keepers, uid)
+	uid := k.uid
+	if a.keepers[uid] != k {
+		return
+	}
+	delete(a.keepers, uid)
+	if pod := k.revived(); pod != nil {
+		a.keep(k.key, pod)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/wasm"
@@ -17,6 +18,7 @@ import (
 type keeper struct {
 	agent *Agent
 	key   core.Key
+	uid   types.UID
 	log   *slog.Logger
 	wake  chan struct{} // one is enough: something below has changed
 
@@ -24,13 +26,22 @@ type keeper struct {
 	mu      sync.Mutex
 	pod     *corev1.Pod
 	dropped bool
+	again   bool // it was desired anew after it had been dropped
+	changed bool // a ConfigMap or Secret has
+	starved bool // a container waits for a ConfigMap or Secret
 	results []result
-	live    map[string]bool // containers with an instance that runs
+	views   []view // of the containers, for who asks for logs
 
 	// The rest belongs to run.
+	current    *corev1.Pod // what containers' specs point into
 	containers []*container
 	instances  map[int]wasm.Instance
+	cancels    map[int]context.CancelFunc // of starts that are under way
 	sandbox    wasm.Sandbox
+	touched    bool // there may be a sandbox
+	ended      bool // the pod had ended before this agent's time
+	born       time.Time
+	told       bool // something was reported
 	reported   corev1.PodStatus
 	stopAt     time.Time // when stopping: the end of the grace period
 	failure    string    // why the node itself ends the pod
@@ -40,76 +51,42 @@ type keeper struct {
 // result is what became of a container's start, or how its instance ended.
 type result struct {
 	index    int
+	sandbox  wasm.Sandbox  // it was opened, with any of what follows
 	instance wasm.Instance // it runs; or
 	exit     *wasm.Exit    // it ended; or
 	imageID  string        // it was found, with either
 	reason   string        // it could not be started yet
 	message  string
+	soon     bool // the runtime was gone: try again soon
 }
 
-func newKeeper(a *Agent, key core.Key, pod *corev1.Pod) *keeper {
+func newKeeper(a *Agent, key core.Key, pod *corev1.Pod, found bool) *keeper {
 	k := &keeper{
-		agent: a, key: key, pod: pod, wake: make(chan struct{}, 1), instances: map[int]wasm.Instance{},
-		log:      a.config.Logger.With("object", key.Namespace+"/"+key.Name),
-		reported: pod.Status, live: map[string]bool{},
+		agent: a, key: key, uid: pod.UID, pod: pod, current: pod, wake: make(chan struct{}, 1),
+		instances: map[int]wasm.Instance{}, cancels: map[int]context.CancelFunc{},
+		log:  a.config.Logger.With("object", key.Namespace+"/"+key.Name),
+		born: time.Now(), reported: pod.Status, touched: found,
+	}
+	for i := range pod.Spec.InitContainers {
+		c := &container{spec: &pod.Spec.InitContainers[i], role: initial}
+		if p := c.spec.RestartPolicy; p != nil && *p == corev1.ContainerRestartPolicyAlways {
+			c.role = sidecar
+		}
+		k.containers = append(k.containers, c)
 	}
 	for i := range pod.Spec.Containers {
 		k.containers = append(k.containers, &container{spec: &pod.Spec.Containers[i]})
 	}
 	k.recall(pod)
+	k.views = make([]view, len(k.containers))
+	k.show()
 	return k
-}
-
-// recall takes up what was reported of the pod before this agent's time.
-func (k *keeper) recall(pod *corev1.Pod) {
-	for _, c := range k.containers {
-		for i := range pod.Status.ContainerStatuses {
-			if s := &pod.Status.ContainerStatuses[i]; s.Name == c.spec.Name {
-				recallContainer(c, s)
-			}
-		}
-	}
-}
-
-// recallContainer continues from a status. What ran then is taken for lost
-// until the sandbox says otherwise.
-func recallContainer(c *container, s *corev1.ContainerStatus) {
-	c.restarts, c.imageID = s.RestartCount, s.ImageID
-	c.last = s.LastTerminationState.Terminated
-	switch {
-	case s.State.Terminated != nil:
-		t := s.State.Terminated
-		c.phase = exited
-		c.exit = &wasm.Exit{
-			Reason: reasonFrom(t.Reason), Code: t.ExitCode, Message: t.Message,
-			StartedAt: t.StartedAt.Time, FinishedAt: t.FinishedAt.Time,
-		}
-		c.id = instanceID(c)
-	case s.State.Running != nil:
-		c.phase = exited
-		c.exit = &wasm.Exit{
-			Reason: wasm.Lost, Code: 137, Message: "The container could not be located when the node's agent started",
-			StartedAt: s.State.Running.StartedAt.Time, FinishedAt: s.State.Running.StartedAt.Time,
-		}
-		c.id = instanceID(c)
-	case c.last != nil:
-		c.restarts++
-	}
-}
-
-func reasonFrom(reason string) wasm.Reason {
-	for _, r := range []wasm.Reason{wasm.OutOfMemory, wasm.NotStarted, wasm.Lost} {
-		if terminatedReason(&wasm.Exit{Reason: r}) == reason {
-			return r
-		}
-	}
-	return wasm.Exited
 }
 
 // update hands over a newer state of the pod.
 func (k *keeper) update(pod *corev1.Pod) {
 	k.mu.Lock()
-	k.pod = pod
+	k.pod, k.again = pod, k.dropped
 	k.mu.Unlock()
 	k.nudge()
 }
@@ -117,9 +94,30 @@ func (k *keeper) update(pod *corev1.Pod) {
 // drop says that the pod is not desired any more.
 func (k *keeper) drop() {
 	k.mu.Lock()
-	k.dropped = true
+	k.dropped, k.again = true, false
 	k.mu.Unlock()
 	k.nudge()
+}
+
+// revived returns the pod if it is desired although it had been dropped.
+func (k *keeper) revived() *corev1.Pod {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.again {
+		return nil
+	}
+	return k.pod
+}
+
+// referentsChanged has containers try again that lacked a ConfigMap or Secret.
+func (k *keeper) referentsChanged() {
+	k.mu.Lock()
+	starved := k.starved
+	k.changed = true
+	k.mu.Unlock()
+	if starved {
+		k.nudge()
+	}
 }
 
 func (k *keeper) nudge() {
@@ -136,25 +134,13 @@ func (k *keeper) push(r result) {
 	k.nudge()
 }
 
-func (k *keeper) setLive(container string, live bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.live[container] = live
-}
-
-// runs tells whether a container has an instance that runs.
-func (k *keeper) runs(container string) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.live[container]
-}
-
 // take returns the newest desired state and what has happened since.
-func (k *keeper) take() (pod *corev1.Pod, dropped bool, results []result) {
+func (k *keeper) take() (pod *corev1.Pod, dropped, changed bool, results []result) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	results, k.results = k.results, nil
-	return k.pod, k.dropped, results
+	changed, k.changed = k.changed, false
+	return k.pod, k.dropped, changed, results
 }
 
 // run keeps the pod until it is gone, or ctx ends.
@@ -162,20 +148,53 @@ func (k *keeper) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer k.tasks.Wait()
 	defer cancel()
-	k.reattach(ctx)
+	if k.touched {
+		k.reattach(ctx)
+	}
 	for ctx.Err() == nil {
-		pod, dropped, results := k.take()
+		pod, dropped, changed, results := k.take()
+		k.point(pod)
 		for _, r := range results {
 			k.settle(ctx, pod, r)
 		}
+		if changed {
+			k.feed()
+		}
 		if ctx.Err() != nil {
-			return
+			return // what failed now failed because the agent stops
 		}
 		gone, wait := k.act(ctx, pod, dropped)
 		if gone {
 			return
 		}
 		k.sleep(ctx, wait)
+	}
+}
+
+// point has the containers' specs be those of the newest state.
+func (k *keeper) point(pod *corev1.Pod) {
+	if pod == k.current {
+		return
+	}
+	k.current = pod
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			for _, c := range k.containers {
+				if c.spec.Name == list[i].Name {
+					c.spec = &list[i]
+				}
+			}
+		}
+	}
+}
+
+// feed has those containers try at once that lacked a ConfigMap or Secret.
+func (k *keeper) feed() {
+	for _, c := range k.containers {
+		if c.phase == waiting && c.reason == configError {
+			c.due = time.Time{}
+		}
+		c.fed = true
 	}
 }
 
@@ -197,7 +216,7 @@ func (k *keeper) sleep(ctx context.Context, wait time.Duration) {
 // done with.
 func (k *keeper) act(ctx context.Context, pod *corev1.Pod, dropped bool) (gone bool, wait time.Duration) {
 	now := time.Now()
-	wait = k.deadline(pod, now)
+	wait = shorter(k.deadline(pod, now), k.age(pod, now))
 	stopping := k.stopRequested(pod, dropped, now)
 	s := next(pod.Spec.RestartPolicy, k.containers, stopping, now)
 	if len(s.retry) > 0 {
@@ -206,25 +225,35 @@ func (k *keeper) act(ctx context.Context, pod *corev1.Pod, dropped bool) (gone b
 		}
 		s = next(pod.Spec.RestartPolicy, k.containers, stopping, now)
 	}
-	if s.stop {
-		k.stop(ctx, now)
+	if !stopping {
+		s.stop = append(s.stop, k.outdated()...)
+	}
+	for _, i := range s.stop {
+		k.stop(ctx, pod, i, now)
 	}
 	for _, i := range s.start {
 		k.start(ctx, pod, i)
 	}
 	if s.done {
-		k.closeSandbox(ctx)
+		k.closeSandbox(ctx, pod)
 	}
+	k.show()
 	over := s.done && (dropped || pod.DeletionTimestamp != nil)
-	k.report(pod, over, now)
+	wait = shorter(wait, s.wait)
+	see := seen{stopping: stopping, done: s.done, failure: k.failure, hostIP: k.agent.hostIP(), now: now}
+	wait = shorter(wait, k.report(pod, over, see))
 	if over {
 		k.removeLogs(pod)
-		return true, 0
 	}
-	if s.wait > 0 && (wait == 0 || s.wait < wait) {
-		wait = s.wait
+	return over, wait
+}
+
+// shorter returns the shorter of two waits, where 0 means for ever.
+func shorter(a, b time.Duration) time.Duration {
+	if a <= 0 || (b > 0 && b < a) {
+		return b
 	}
-	return false, wait
+	return a
 }
 
 // stopRequested tells whether the pod's containers are to stop, and notes how
@@ -244,7 +273,7 @@ func (k *keeper) stopRequested(pod *corev1.Pod, dropped bool, now time.Time) boo
 	case k.failure != "":
 		end = now.Add(graceOf(pod))
 	default:
-		return false
+		return k.ended
 	}
 	if k.stopAt.IsZero() || end.Before(k.stopAt) {
 		if !k.stopAt.IsZero() { // a shorter grace: ask again
@@ -267,33 +296,53 @@ func graceOf(pod *corev1.Pod) time.Duration {
 // deadline enforces the pod's activeDeadlineSeconds and returns how long it
 // still has; 0 means no limit.
 func (k *keeper) deadline(pod *corev1.Pod, now time.Time) time.Duration {
-	if pod.Spec.ActiveDeadlineSeconds == nil || k.reported.StartTime == nil || k.failure != "" {
+	if pod.Spec.ActiveDeadlineSeconds == nil || k.failure != "" || k.ended {
 		return 0
 	}
-	left := k.reported.StartTime.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second).Sub(now)
+	begin := k.born
+	if k.reported.StartTime != nil {
+		begin = k.reported.StartTime.Time
+	}
+	left := begin.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second).Sub(now)
 	if left > 0 {
 		return left
 	}
-	if phase := phaseOf(pod.Spec.RestartPolicy, k.containers); phase == corev1.PodSucceeded || phase == corev1.PodFailed {
+	if next(pod.Spec.RestartPolicy, k.containers, false, now).done {
 		return 0
 	}
-	k.failure = "DeadlineExceeded"
-	k.event(pod, corev1.EventTypeNormal, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+	k.failure = deadlineExceeded
+	k.event(pod, corev1.EventTypeNormal, deadlineExceeded, deadlineMessage)
 	return 0
 }
 
-// report tells the core how the pod is, if that is news.
-func (k *keeper) report(pod *corev1.Pod, gone bool, now time.Time) {
-	status := statusOf(pod, k.containers, &k.reported, k.agent.hostIP(), now)
-	if k.failure != "" {
-		status.Reason, status.Message = k.failure, "Pod was active on the node longer than the specified deadline"
-		if status.Phase == corev1.PodSucceeded || (gone && status.Phase == corev1.PodPending) {
-			status.Phase = corev1.PodFailed
+// holdReport is how long the news that a pod is being started is held back: by
+// then most run, and that is one report less for each.
+const holdReport = 500 * time.Millisecond
+
+// report tells the core how the pod is, if that is news, or returns how long
+// to wait before it is to be told.
+func (k *keeper) report(pod *corev1.Pod, gone bool, see seen) time.Duration {
+	if hold := k.born.Add(holdReport).Sub(see.now); !gone && !k.told && hold > 0 && k.unremarkable() {
+		return hold
+	}
+	status := k.reported
+	if !k.ended {
+		status = statusOf(pod, k.containers, &k.reported, see)
+	}
+	if !gone && (k.ended || equality.Semantic.DeepEqual(status, k.reported)) {
+		return 0
+	}
+	k.reported, k.told = status, true
+	k.agent.config.Link.Report(core.Observed{Key: k.key, UID: k.uid, Status: status, Gone: gone})
+	return 0
+}
+
+// unremarkable tells whether all containers merely wait for their first start.
+func (k *keeper) unremarkable() bool {
+	for _, c := range k.containers {
+		if (c.phase != waiting && c.phase != starting) || c.last != nil || c.reason != "" {
+			return false
 		}
 	}
-	if !gone && equality.Semantic.DeepEqual(status, k.reported) {
-		return
-	}
-	k.reported = status
-	k.agent.config.Link.Report(core.Observed{Key: k.key, UID: pod.UID, Status: *status.DeepCopy(), Gone: gone})
+	return k.failure == ""
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/weftrun/weft/core"
@@ -19,74 +20,110 @@ type logServer struct{ agent *Agent }
 
 // Logs implements core.NodeServer.
 func (s logServer) Logs(ctx context.Context, q core.LogQuery, w io.Writer) error {
-	folder := filepath.Join(s.agent.config.Logs, filepath.Base(q.Namespace+"_"+q.Pod+"_"+string(q.UID)))
-	current, previous := newestLogs(folder, q.Container)
-	path := current
-	if q.Previous {
-		path = previous
+	k := s.agent.keeper(q.UID)
+	if k == nil {
+		return fmt.Errorf("pod %q does not run on this node", q.Pod)
 	}
-	if path == "" {
-		return fmt.Errorf("container %q in pod %q has no log of that run on this node", q.Container, q.Pod)
+	path, run, err := k.logOf(q.Container, q.Previous)
+	if err != nil {
+		return err
 	}
 	options := logfile.Options{Tail: q.TailLines, Since: q.SinceTime, Follow: q.Follow && !q.Previous}
 	if options.Follow {
 		ended := make(chan struct{})
 		options.Ended = ended
-		stop := s.agent.whenEnded(ctx, q, ended)
+		stop := s.agent.whenEnded(ctx, q, run, ended)
 		defer stop()
+		// So that the reader is notified of its first line.
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+			return fmt.Errorf("follow log: %w", err)
+		}
 	}
 	out := &lineWriter{w: w, timestamps: q.Timestamps, left: -1}
 	if q.LimitBytes != nil {
 		out.left = *q.LimitBytes
 	}
-	err := logfile.Read(ctx, path, options, out.line)
+	err = logfile.Read(ctx, path, options, out.line)
 	if errors.Is(err, errLimit) || ctx.Err() != nil {
 		return nil
 	}
 	return err
 }
 
-// newestLogs returns the log files of a container's newest run and of the one
-// before it; empty if there is none.
-func newestLogs(folder, container string) (current, previous string) {
-	newest, before := -1, -1
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return "", ""
-	}
-	for _, entry := range entries {
-		rest, ok := strings.CutPrefix(entry.Name(), container+".")
-		var run int
-		if n, err := fmt.Sscanf(rest, "%d.log", &run); !ok || err != nil || n != 1 || !strings.HasSuffix(rest, ".log") {
-			continue
-		}
-		if run > newest {
-			newest, before = run, newest
-		} else if run > before {
-			before = run
-		}
-	}
-	name := func(run int) string {
-		if run < 0 {
-			return ""
-		}
-		return filepath.Join(folder, fmt.Sprintf("%s.%d.log", container, run))
-	}
-	return name(newest), name(before)
+// view is what one needs to know of a container who asks for its log.
+type view struct {
+	name              string
+	current, previous string // instances; empty if there was none
+	live              bool   // the current one runs
+	reason            string // why there was none yet
 }
 
-// whenEnded closes ended once the container that q asks about does not run any
+// show brings the views up to date, and whether a container waits for a
+// ConfigMap or Secret.
+func (k *keeper) show() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.starved = false
+	for i, c := range k.containers {
+		v := view{name: c.spec.Name, current: c.id, live: c.phase == running, reason: c.reason}
+		if c.last != nil {
+			_, v.previous, _ = strings.Cut(strings.TrimPrefix(c.last.ContainerID, "weft://"), "/")
+		}
+		if v.reason == "" {
+			v.reason = creating
+		}
+		k.views[i] = v
+		k.starved = k.starved || c.phase == starting || c.reason == configError
+	}
+}
+
+func (k *keeper) view(container string) (view, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, v := range k.views {
+		if v.name == container {
+			return v, true
+		}
+	}
+	return view{}, false
+}
+
+// logOf returns the file and the run whose log is asked for.
+func (k *keeper) logOf(container string, previous bool) (path, run string, err error) {
+	v, ok := k.view(container)
+	switch {
+	case !ok:
+		return "", "", fmt.Errorf("container %s is not valid for pod %s", container, k.key.Name)
+	case previous && v.previous == "":
+		return "", "", fmt.Errorf("previous terminated container %q in pod %q not found", container, k.key.Name)
+	case previous:
+		run = v.previous
+	case v.current == "":
+		return "", "", fmt.Errorf("container %q in pod %q is waiting to start: %s", container, k.key.Name, v.reason)
+	default:
+		run = v.current
+	}
+	folder := k.key.Namespace + "_" + k.key.Name + "_" + string(k.uid)
+	return filepath.Join(k.agent.config.Logs, folder, run+".log"), run, nil
+}
+
+// endPoll is how often a follower looks whether its container still runs.
+const endPoll = 200 * time.Millisecond
+
+// whenEnded closes ended once that run of the container does not go on any
 // more, or its pod is gone.
-func (a *Agent) whenEnded(ctx context.Context, q core.LogQuery, ended chan struct{}) (stop func()) {
+func (a *Agent) whenEnded(ctx context.Context, q core.LogQuery, run string, ended chan struct{}) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() { //nolint:forbidigo // stop waits for it
-		defer close(done)
-		tick := time.NewTicker(200 * time.Millisecond)
+	var group sync.WaitGroup
+	group.Go(func() {
+		tick := time.NewTicker(endPoll)
 		defer tick.Stop()
 		for {
-			k := a.keeper(q.UID)
-			if k == nil || !k.runs(q.Container) {
+			v, ok := view{}, false
+			if k := a.keeper(q.UID); k != nil {
+				v, ok = k.view(q.Container)
+			}
+			if !ok || !v.live || v.current != run {
 				close(ended)
 				return
 			}
@@ -96,10 +133,10 @@ func (a *Agent) whenEnded(ctx context.Context, q core.LogQuery, ended chan struc
 			case <-tick.C:
 			}
 		}
-	}()
+	})
 	return func() {
 		cancel()
-		<-done
+		group.Wait()
 	}
 }
 

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,46 +11,83 @@ import (
 	"github.com/weftrun/weft/wasm"
 )
 
+// seen is what statusOf needs to know besides the containers.
+type seen struct {
+	stopping bool   // the pod's containers are to end
+	done     bool   // nothing runs and nothing ever will
+	failure  string // why the node itself ends the pod
+	hostIP   string
+	now      time.Time
+}
+
+// deadlineMessage goes with the failure deadlineExceeded.
+const (
+	deadlineExceeded = "DeadlineExceeded"
+	deadlineMessage  = "Pod was active on the node longer than the specified deadline"
+)
+
 // statusOf says what is to be reported of a pod, given what was reported
 // before, whose times of transition are kept.
-func statusOf(pod *corev1.Pod, containers []*container, before *corev1.PodStatus, hostIP string, now time.Time) corev1.PodStatus {
-	s := corev1.PodStatus{
-		StartTime: before.StartTime, HostIP: hostIP, ObservedGeneration: pod.Generation,
-		HostIPs: []corev1.HostIP{{IP: hostIP}},
+func statusOf(pod *corev1.Pod, containers []*container, before *corev1.PodStatus, see seen) corev1.PodStatus {
+	s := corev1.PodStatus{StartTime: before.StartTime, HostIP: see.hostIP, ObservedGeneration: pod.Generation}
+	if see.hostIP != "" {
+		s.HostIPs = []corev1.HostIP{{IP: see.hostIP}}
 	}
 	if s.StartTime == nil {
-		t := metav1.NewTime(now)
+		t := metav1.NewTime(see.now)
 		s.StartTime = &t
 	}
-	ready := true
+	initialized := initialized(containers)
+	hasInit := containers[0].role != main
 	for _, c := range containers {
-		status := containerStatus(pod, c)
-		ready = ready && status.Ready
-		s.ContainerStatuses = append(s.ContainerStatuses, status)
+		status := containerStatus(pod, c, hasInit && !initialized)
+		if c.role == main {
+			s.ContainerStatuses = append(s.ContainerStatuses, status)
+		} else {
+			s.InitContainerStatuses = append(s.InitContainerStatuses, status)
+		}
 	}
-	s.Phase = phaseOf(pod.Spec.RestartPolicy, containers)
-	ended := s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed
-	reason, message := "", ""
+	s.Phase = phaseOf(pod.Spec.RestartPolicy, containers, see)
+	if see.failure != "" {
+		s.Reason, s.Message = see.failure, deadlineMessage
+	}
+	s.Conditions = conditionsOf(&s, containers, initialized)
+	for i := range s.Conditions {
+		s.Conditions[i].ObservedGeneration = pod.Generation
+		s.Conditions[i].LastTransitionTime = transition(before, &s.Conditions[i], see.now)
+	}
+	return s
+}
+
+func conditionsOf(s *corev1.PodStatus, containers []*container, initialized bool) []corev1.PodCondition {
+	unready := unreadyNames(s.ContainerStatuses)
+	sidecarsReady := true
+	for i := range s.InitContainerStatuses {
+		if c := containers[i]; c.role == sidecar && c.phase != running {
+			sidecarsReady = false
+			unready = append(unready, c.spec.Name)
+		}
+	}
+	ready := corev1.PodCondition{Status: truth(len(unready) == 0 && sidecarsReady)}
+	first := corev1.PodCondition{Type: corev1.PodInitialized, Status: truth(initialized)}
+	ended := false
 	switch {
 	case s.Phase == corev1.PodSucceeded:
-		reason = "PodCompleted"
+		ended, ready.Status, ready.Reason = true, corev1.ConditionFalse, "PodCompleted"
+		first.Reason = "PodCompleted"
 	case s.Phase == corev1.PodFailed:
-		reason = "PodFailed"
-	case !ready:
-		reason, message = "ContainersNotReady", unready(s.ContainerStatuses)
+		ended, ready.Status, ready.Reason = true, corev1.ConditionFalse, "PodFailed"
+	case ready.Status == corev1.ConditionFalse:
+		ready.Reason = "ContainersNotReady"
+		ready.Message = fmt.Sprintf("containers with unready status: [%s]", strings.Join(unready, " "))
 	}
-	conditions := []corev1.PodCondition{
-		{Type: corev1.PodReadyToStartContainers, Status: truth(!ended)},
-		{Type: corev1.PodInitialized, Status: corev1.ConditionTrue},
-		{Type: corev1.PodReady, Status: truth(ready && !ended), Reason: reason, Message: message},
-		{Type: corev1.ContainersReady, Status: truth(ready && !ended), Reason: reason, Message: message},
+	if !initialized {
+		first.Reason = "ContainersNotInitialized"
+		first.Message = fmt.Sprintf("containers with incomplete status: [%s]", strings.Join(incomplete(containers), " "))
 	}
-	for i := range conditions {
-		conditions[i].ObservedGeneration = pod.Generation
-		conditions[i].LastTransitionTime = transition(before, &conditions[i], now)
-	}
-	s.Conditions = conditions
-	return s
+	pod, all := ready, ready
+	pod.Type, all.Type = corev1.PodReady, corev1.ContainersReady
+	return []corev1.PodCondition{{Type: corev1.PodReadyToStartContainers, Status: truth(!ended)}, first, pod, all}
 }
 
 func transition(before *corev1.PodStatus, c *corev1.PodCondition, now time.Time) metav1.Time {
@@ -68,48 +106,70 @@ func truth(b bool) corev1.ConditionStatus {
 	return corev1.ConditionFalse
 }
 
-func unready(statuses []corev1.ContainerStatus) string {
+func unreadyNames(statuses []corev1.ContainerStatus) []string {
 	var names []string
 	for i := range statuses {
 		if !statuses[i].Ready {
 			names = append(names, statuses[i].Name)
 		}
 	}
-	return fmt.Sprintf("containers with unready status: %v", names)
+	return names
+}
+
+func incomplete(containers []*container) []string {
+	var names []string
+	for _, c := range containers {
+		if c.role != main && !c.passed() {
+			names = append(names, c.spec.Name)
+		}
+	}
+	return names
 }
 
 // phaseOf is Kubernetes' phase of a pod whose containers stand so.
-func phaseOf(policy corev1.RestartPolicy, containers []*container) corev1.PodPhase {
-	started, ended, failed := 0, 0, 0
-	for _, c := range containers {
-		switch {
-		case c.phase == running || c.last != nil:
-			started++
-		case c.phase == exited && !restarts(policy, c.exit), c.phase == exited && c.stopping:
-			ended++
-			if c.exit.Code != 0 {
-				failed++
+func phaseOf(policy corev1.RestartPolicy, containers []*container, see seen) corev1.PodPhase {
+	if see.done && see.failure != "" {
+		return corev1.PodFailed
+	}
+	if !begun(containers) {
+		for _, c := range containers {
+			if see.done && c.role == initial && c.phase == exited && c.exit.Code != 0 {
+				return corev1.PodFailed
 			}
-		case c.phase == exited:
-			started++
+		}
+		if !initialized(containers) {
+			return corev1.PodPending
 		}
 	}
-	switch {
-	case ended == len(containers) && failed > 0:
-		return corev1.PodFailed
-	case ended == len(containers):
-		return corev1.PodSucceeded
-	case started+ended > 0:
-		return corev1.PodRunning
+	fresh, failed := false, false
+	for _, c := range containers {
+		if c.role != main {
+			continue
+		}
+		fresh = fresh || ((c.phase == waiting || c.phase == starting) && c.last == nil)
+		failed = failed || (c.phase == exited && c.exit.Code != 0) || (c.phase == waiting && c.last != nil && c.last.ExitCode != 0)
 	}
-	return corev1.PodPending
+	switch {
+	case see.done && see.stopping && begun(containers):
+		if failed || fresh {
+			return corev1.PodFailed
+		}
+		return corev1.PodSucceeded
+	case fresh:
+		return corev1.PodPending
+	case !see.done:
+		return corev1.PodRunning
+	case failed:
+		return corev1.PodFailed
+	}
+	return corev1.PodSucceeded
 }
 
-func containerStatus(pod *corev1.Pod, c *container) corev1.ContainerStatus {
+func containerStatus(pod *corev1.Pod, c *container, initializing bool) corev1.ContainerStatus {
 	up := c.phase == running
 	s := corev1.ContainerStatus{
-		Name: c.spec.Name, Image: c.spec.Image, ImageID: c.imageID,
-		RestartCount: c.restarts, Ready: up, Started: &up,
+		Name: c.spec.Name, Image: c.spec.Image, ImageID: c.imageID, RestartCount: c.restarts, Started: &up,
+		Ready: up && c.role != initial || c.role == initial && c.passed(),
 	}
 	if c.id != "" {
 		s.ContainerID = containerID(pod, c.id)
@@ -123,17 +183,19 @@ func containerStatus(pod *corev1.Pod, c *container) corev1.ContainerStatus {
 	case exited:
 		s.State.Terminated = terminated(pod, c.id, c.exit)
 	default:
-		reason := c.reason
-		if reason == "" {
-			reason = "ContainerCreating"
+		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: c.reason, Message: c.message}
+		if c.reason == "" {
+			s.State.Waiting.Reason = creating
+			if initializing {
+				s.State.Waiting.Reason = initializingPod
+			}
 		}
-		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: reason, Message: c.message}
 	}
 	return s
 }
 
 func containerID(pod *corev1.Pod, id string) string {
-	return fmt.Sprintf("weft://%s/%s", pod.UID, id)
+	return "weft://" + string(pod.UID) + "/" + id
 }
 
 func terminated(pod *corev1.Pod, id string, exit *wasm.Exit) *corev1.ContainerStateTerminated {
