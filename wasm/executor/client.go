@@ -165,6 +165,9 @@ func (c *Client) obtain(ctx context.Context) (*child, error) {
 			c.config.Logger.Info("found the executor again")
 			return ch, nil
 		}
+		if errors.Is(err, errInTheWay) || ctx.Err() != nil {
+			return nil, err
+		}
 		if !errors.Is(err, os.ErrNotExist) {
 			c.config.Logger.Info("no executor to find again", "err", err)
 		}

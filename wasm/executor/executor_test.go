@@ -265,6 +265,71 @@ func TestOutlivesAgent(t *testing.T) {
 	}
 }
 
+// An executor that hangs while there is no agent must not run beside the next.
+func TestHungExecutorIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	stderr, err := os.Create(filepath.Join(dir, "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = stderr.Close() })
+	config := executor.Config{Stderr: stderr, Timeout: time.Second}
+	first := run(t, dir, config)
+	start(t, first, "park", "uid", "parked")
+	first.signal(t, syscall.SIGSTOP)
+	old, err := os.ReadFile(first.pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.stop()
+
+	second := run(t, dir, config)
+	t.Cleanup(func() { second.signal(t, syscall.SIGKILL) })
+	if ids, err := second.Sandboxes(t.Context()); err != nil || len(ids) != 0 {
+		t.Errorf("got %v, %v", ids, err)
+	}
+	if fresh, err := os.ReadFile(second.pid); err != nil || string(fresh) == string(old) {
+		t.Fatalf("process %s, %v", fresh, err)
+	}
+	pid, err := strconv.Atoi(string(old))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for begin := time.Now(); syscall.Kill(pid, 0) == nil; { // it has a parent to reap it here
+		if time.Since(begin) > 10*time.Second {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // so that it does not stay
+			t.Fatal("the one that hung still lives")
+		}
+	}
+}
+
+func TestChildThatDoesNotReadBlocksNothing(t *testing.T) {
+	dir := t.TempDir()
+	settings, err := json.Marshal(strings.Repeat("x", 512<<10)) // more than a pipe holds
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := executor.New(executor.Config{
+		Command: []string{"sleep", "60"}, Dir: filepath.Join(dir, "x"), DieWithParent: true, Settings: settings,
+		StartTimeout: 200 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	ended := make(chan error, 1) // 1: so that a late end leaves no goroutine
+	go func() { ended <- c.Run(ctx) }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it waits for a child that reads nothing")
+	}
+}
+
 // An agent that is killed takes its executor along.
 func TestDiesWithAgent(t *testing.T) {
 	exe, err := os.Executable()

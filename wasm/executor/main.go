@@ -75,8 +75,11 @@ func Main(ctx context.Context, c MainConfig) error {
 		return fmt.Errorf("read what to do from standard input: %w; an executor is started by weft itself", err)
 	}
 	var b boot
-	if err := json.Unmarshal(line, &b); err != nil || b.Nonce == "" {
+	if err := json.Unmarshal(line, &b); err != nil {
 		return fmt.Errorf("read what to do from standard input: it is not what an agent writes (%w)", err)
+	}
+	if b.Nonce == "" || b.Socket == "" || b.Dir == "" {
+		return errors.New("read what to do from standard input: nonce, socket and dir are required")
 	}
 	debug.SetGCPercent(gcPercent)
 	if b.MemoryLimit > 0 {
@@ -135,6 +138,7 @@ type server struct {
 	current  *conn
 	since    time.Time                   // when current was lost
 	recorded map[string]map[string]state // exits of executors before, by sandbox and ID
+	unkept   map[key]wasm.Exit           // exits that the disk did not take
 }
 
 func newServer(rt wasm.Runtime, b boot, log *slog.Logger) (*server, error) {
@@ -142,7 +146,7 @@ func newServer(rt wasm.Runtime, b boot, log *slog.Logger) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{rt: rt, boot: b, log: log, exits: x, since: time.Now(), recorded: map[string]map[string]state{}}
+	s := &server{rt: rt, boot: b, log: log, exits: x, since: time.Now(), recorded: map[string]map[string]state{}, unkept: map[key]wasm.Exit{}}
 	old, err := x.all()
 	if err != nil {
 		return nil, err

@@ -33,6 +33,7 @@ type found struct {
 type child struct {
 	conn    net.Conn
 	process *os.Process   // nil: it cannot be killed
+	socket  string        // where it listens
 	stdin   io.Closer     // nil: it was found
 	gone    chan struct{} // closed when the process has ended; nil: it was found
 }
@@ -48,6 +49,21 @@ func (c *child) kill() {
 	}
 	if c.gone != nil {
 		<-c.gone
+	} else if c.process != nil {
+		awaitSilence(c.socket)
+	}
+}
+
+// awaitSilence returns when nobody listens at socket any more: the one sign of
+// a process's end that does not need its parent. A killed one cannot refuse,
+// so the wait is bounded only against what cannot be.
+func awaitSilence(socket string) {
+	for begin := time.Now(); time.Since(begin) < endPatience; time.Sleep(time.Millisecond) {
+		conn, err := net.Dial("unix", socket) //nolint:noctx // it is answered by the kernel
+		if err != nil {
+			return
+		}
+		_ = conn.Close() // was only a question
 	}
 }
 
@@ -68,25 +84,67 @@ func (c *child) end(patience time.Duration) {
 	c.kill()
 }
 
-// reattach connects to the executor of the agent before, if there is one.
+// reattach connects to the executor of the agent before, if there is one. One
+// that lives and cannot be used is killed: its guests must not run beside those
+// of the next one.
 func (c *Client) reattach(ctx context.Context) (*child, error) {
-	b, err := os.ReadFile(filepath.Join(c.config.Dir, stateName))
-	if err != nil {
+	f, err := c.readState()
+	if err == nil {
+		var conn net.Conn
+		if conn, err = greet(ctx, f, c.config.Timeout); err == nil {
+			return &child{conn: conn, process: peer(conn), socket: f.Socket}, nil
+		}
+	}
+	if ctx.Err() != nil {
 		return nil, err
 	}
-	var f found
-	if err := json.Unmarshal(b, &f); err != nil || f.Nonce == "" {
-		return nil, errors.New("its state file is damaged")
+	if evicted := c.evict(ctx, f.Socket); evicted != nil {
+		return nil, fmt.Errorf("%w: %w: %w", errInTheWay, err, evicted)
 	}
-	conn, err := greet(ctx, f)
-	if err != nil {
-		return nil, err
-	}
-	return &child{conn: conn, process: peer(conn)}, nil
+	return nil, err
 }
 
+// errInTheWay says that an executor lives that can be neither used nor killed.
+var errInTheWay = errors.New("another executor is in the way")
+
+func (c *Client) readState() (found, error) {
+	usual := found{Socket: filepath.Join(c.config.Dir, socketName)}
+	b, err := os.ReadFile(filepath.Join(c.config.Dir, stateName))
+	if err != nil {
+		return usual, err
+	}
+	var f found
+	if err := json.Unmarshal(b, &f); err != nil || f.Nonce == "" || f.Socket == "" {
+		return usual, errors.New("its state file is damaged")
+	}
+	return f, nil
+}
+
+// evict kills whoever listens at socket.
+func (c *Client) evict(ctx context.Context, socket string) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil //nolint:nilerr // nobody is there
+	}
+	defer conn.Close()
+	p := peer(conn)
+	if p == nil || p.Pid == os.Getpid() {
+		return fmt.Errorf("end the process that listens at %s", socket)
+	}
+	c.config.Logger.Warn("killing the executor of the agent before", "pid", p.Pid)
+	if err := p.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill process %d: %w", p.Pid, err)
+	}
+	awaitSilence(socket)
+	return nil
+}
+
+// greetTimeout is how long a process that was just started may take to answer.
+const greetTimeout = 5 * time.Second
+
 // greet connects and proves to know the nonce.
-func greet(ctx context.Context, f found) (net.Conn, error) {
+func greet(ctx context.Context, f found, timeout time.Duration) (net.Conn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", f.Socket)
 	if err != nil {
@@ -97,7 +155,7 @@ func greet(ctx context.Context, f found) (net.Conn, error) {
 		if err := cn.send(&message{Op: opHello, Nonce: f.Nonce, Version: protocol}); err != nil {
 			return nil, err
 		}
-		if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 			return nil, err
 		}
 		if _, err := conn.Write(cn.pending); err != nil {
@@ -132,13 +190,16 @@ func (c *Client) spawn(ctx context.Context) (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode settings: %w", err)
 	}
+	if len(line) >= maxBoot {
+		return nil, fmt.Errorf("encode settings: they have %d bytes, fewer than %d are allowed", len(line), maxBoot)
+	}
 	ch, err := c.launch(append(line, '\n'))
 	if err != nil {
 		return nil, err
 	}
 	timeout := time.After(c.config.StartTimeout)
 	for {
-		if ch.conn, err = greet(ctx, f); err == nil {
+		if ch.conn, err = greet(ctx, f, greetTimeout); err == nil {
 			return ch, nil
 		}
 		select {
@@ -165,12 +226,14 @@ func (c *Client) leaveState() (found, error) {
 	}
 	f := found{Nonce: rand.Text(), Socket: filepath.Join(c.config.Dir, socketName)}
 	if len(f.Socket) > maxSocketPath {
-		dir, err := os.MkdirTemp("", "weft")
-		if err != nil {
-			return found{}, fmt.Errorf("make folder for socket: %w", err)
+		if c.shortDir == "" {
+			dir, err := os.MkdirTemp("", "weft")
+			if err != nil {
+				return found{}, fmt.Errorf("make folder for socket: %w", err)
+			}
+			c.shortDir = dir
 		}
-		c.shortDir = dir
-		f.Socket = filepath.Join(dir, socketName)
+		f.Socket = filepath.Join(c.shortDir, socketName)
 	}
 	if err := os.Remove(f.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return found{}, fmt.Errorf("remove old socket: %w", err)
@@ -217,8 +280,11 @@ func (c *Client) launch(line []byte) (*child, error) {
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start executor: %w", err)
 	}
-	if _, err := stdin.Write(line); err != nil {
-		c.config.Logger.Warn("executor took no settings", "err", err)
-	}
+	// Not here: a child that hangs does not read, and a pipe holds little.
+	c.waiters.Go(func() {
+		if _, err := stdin.Write(line); err != nil {
+			c.config.Logger.Warn("executor took no settings", "err", err)
+		}
+	})
 	return &child{process: cmd.Process, stdin: stdin, gone: gone}, nil
 }

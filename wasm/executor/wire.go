@@ -115,7 +115,8 @@ func (e *wireError) Unwrap() error {
 // conn frames messages. send may be called concurrently, the loops once each.
 type conn struct {
 	net  net.Conn
-	seen atomic.Int64 // when the last frame came, in Unix nanoseconds
+	born time.Time
+	seen atomic.Int64 // when the last frame came, in nanoseconds since born: no wall clock, which may jump
 	wake chan struct{}
 
 	mu      sync.Mutex
@@ -124,14 +125,13 @@ type conn struct {
 }
 
 func newConn(c net.Conn) *conn {
-	cn := &conn{net: c, wake: make(chan struct{}, 1)} // 1: a wake-up is not lost
-	cn.seen.Store(time.Now().UnixNano())
+	cn := &conn{net: c, born: time.Now(), wake: make(chan struct{}, 1)} // 1: a wake-up is not lost
 	return cn
 }
 
 // silence returns for how long nothing has come.
 func (c *conn) silence() time.Duration {
-	return time.Since(time.Unix(0, c.seen.Load()))
+	return time.Since(c.born) - time.Duration(c.seen.Load())
 }
 
 // send queues m. Its order is that of the calls.
@@ -201,7 +201,7 @@ func (c *conn) readLoop(handle func(*message) error) error {
 		if err != nil {
 			return err
 		}
-		c.seen.Store(time.Now().UnixNano())
+		c.seen.Store(int64(time.Since(c.born)))
 		if err := handle(m); err != nil {
 			return err
 		}
