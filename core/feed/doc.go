@@ -17,11 +17,13 @@
 //
 // The bus may drop messages; none is dropped unnoticed by a subscriber that
 // keeps, for each resource and namespace, a position: the highest revision up
-// to which it has seen all. It begins with the revision of a list that was
-// asked for after subscribing. Then:
+// to which it has seen all. So it subscribes to all names of a namespace, not
+// to one. It begins with the revision of a list that was asked for after
+// subscribing, also for kinds that come later. Then:
 //
 //   - An event at or below the position is old: ignore it.
-//   - An event whose weftprevious is above the position: something was missed.
+//   - An event whose weftprevious is above the position: something was missed,
+//     this event included: do not apply it yet.
 //     Otherwise the event's weftrevision is the new position.
 //   - A bookmark whose weftrevision is above the position: the same. Otherwise
 //     its weftthrough, if higher, is the new position.
@@ -64,6 +66,9 @@
 // again with it. Pages are read when they are asked for; the revision is that
 // of the first, and the events after it make the pages whole. While a resume's
 // answer has "more", ask again from its revision.
+//
+// One observer may have 16 requests open; a core answers 8 at once. An error
+// with code 429 or above 499 may pass: ask again.
 //
 // An error is a message with the header "Weft-Error: 1" whose data is
 // {"code", "reason", "message"} as in Kubernetes' Status; no other answer has
