@@ -350,6 +350,7 @@ func TestImage(t *testing.T) {
 			t.Error(m)
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if w.images.asked < 10 || w.images.asked > 20 {
 			t.Errorf("asked %d times", w.images.asked)
 		}
@@ -487,6 +488,7 @@ func TestAgentRestart(t *testing.T) {
 		unreported := pod("unreported", "Always", "run forever")
 		w.set(unreported)
 		time.Sleep(10 * time.Millisecond)
+		synctest.Wait()
 		delete(w.link.status, unreported.UID)
 		started := w.rt.Started()
 		w.stop()
@@ -581,7 +583,9 @@ func TestLogs(t *testing.T) {
 		if _, err := ask(core.LogQuery{}); err == nil || !strings.HasSuffix(err.Error(), `is waiting to start: ErrImagePull`) {
 			t.Errorf("got %v", err)
 		}
+		w.images.mu.Lock()
 		w.images.missing = false
+		w.images.mu.Unlock()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		one, five := int64(1), int64(5)
