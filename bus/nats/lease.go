@@ -105,6 +105,13 @@ func (l *lease) put(ctx context.Context, last uint64) error {
 		jetstream.MsgTTLHeader:              []string{strconv.FormatInt(seconds, 10)},
 	}}
 	reply, err := l.conn.nc.RequestMsgWithContext(ctx, m)
+	if errors.Is(err, natsgo.ErrNoResponders) {
+		// The stream is gone with the memory of a server that was restarted:
+		// whoever acquires next makes it anew.
+		l.conn.mu.Lock()
+		l.conn.lease = nil
+		l.conn.mu.Unlock()
+	}
 	if err != nil {
 		return translate(err)
 	}

@@ -113,12 +113,27 @@ func (l *streamLog) Append(ctx context.Context, last uint64, record []byte) (uin
 	switch err := json.Unmarshal(reply.Data, &ack); {
 	case err != nil:
 		return 0, l.wrap("append to", fmt.Errorf("%w: acknowledgement: %w", bus.ErrUnavailable, err))
+	case ack.Error != nil && full(ack.Error):
+		return 0, l.wrap("append to", fmt.Errorf("%w: %w", bus.ErrRefused, ack.Error))
 	case ack.Error != nil:
 		return 0, l.wrap("append to", ack.Error)
 	case ack.Sequence != last+1:
 		return 0, l.wrap("append to", fmt.Errorf("%w: acknowledged as %d of %s, not %d", bus.ErrUnavailable, ack.Sequence, ack.Stream, last+1))
 	}
 	return ack.Sequence, nil
+}
+
+// JetStream's codes of a store that has no room.
+const (
+	insufficientResources jetstream.ErrorCode = 10023
+	storeFailed           jetstream.ErrorCode = 10077
+)
+
+// full tells that the server has checked its limits and certainly not stored
+// the record; other failures of its store it does not answer at all.
+func full(err *jetstream.APIError) bool {
+	return err.ErrorCode == insufficientResources ||
+		(err.ErrorCode == storeFailed && strings.HasPrefix(err.Description, "maximum "))
 }
 
 // Bounds implements bus.Log. It asks the stream's leader.

@@ -202,3 +202,53 @@ func TestTakeOver(t *testing.T) {
 	}
 	t.Logf("taken over %s after the last renewal", time.Since(begin))
 }
+
+// TestLeaseAfterRestart: leases are in the server's memory; after its restart
+// they must be taken again without one of the cores.
+func TestLeaseAfterRestart(t *testing.T) {
+	var options *server.Options
+	s, a := outside(t, func(o *server.Options) { options = o })
+	options.Port = s.Addr().(*net.TCPAddr).Port
+	core := connect(t, config(t, s, a, bustest.Core))
+	if _, err := core.Acquire(t.Context(), "leader", "a", 2*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	s.Shutdown()
+	s.WaitForShutdown()
+	options.TrustedKeys = nil // derived by the first server
+	run(t, options)
+	each := time.NewTicker(50 * time.Millisecond)
+	defer each.Stop()
+	for begin := time.Now(); ; <-each.C {
+		_, err := core.Acquire(t.Context(), "leader", "b", 2*time.Second)
+		if err == nil {
+			return
+		}
+		if time.Since(begin) > 15*time.Second {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestFullStoreRefuses: what the server certainly did not store must not be
+// waited for as if it might be.
+func TestFullStoreRefuses(t *testing.T) {
+	s, a := outside(t, func(o *server.Options) { o.JetStreamMaxStore = 1 << 20 })
+	log, err := connect(t, config(t, s, a, bustest.Core)).OpenLog(t.Context(), "WAL")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last uint64
+	for last < 100 && err == nil {
+		var stored uint64
+		if stored, err = log.Append(t.Context(), last, make([]byte, 100<<10)); err == nil {
+			last = stored
+		}
+	}
+	if !errors.Is(err, bus.ErrRefused) {
+		t.Errorf("after %d records: %v", last, err)
+	}
+	if _, newest, err := log.Bounds(t.Context()); err != nil || newest != last {
+		t.Errorf("the newest is %d, %v, want %d", newest, err, last)
+	}
+}
