@@ -306,3 +306,15 @@ func TestBrokenRewrite(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Whoever is told of an end may release the instance at once.
+func TestReleaseFromAfterExit(t *testing.T) {
+	e := open(t, engine.Config{})
+	i := start(t, sandbox(t, e, "uid"), prepare(t, e, "exit"), wasm.Program{})
+	released := make(chan error, 1) // 1: the callback must be quick
+	i.(interface{ AfterExit(func(wasm.Exit)) }).AfterExit(func(wasm.Exit) { released <- i.Release(t.Context()) })
+	if err := <-released; err != nil {
+		t.Error(err)
+	}
+	wait(t, i)
+}

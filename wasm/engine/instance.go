@@ -192,9 +192,10 @@ func (i *instance) Usage(context.Context) (wasm.Usage, error) {
 
 // Release implements wasm.Instance.
 func (i *instance) Release(context.Context) error {
-	select {
-	case <-i.done:
-	default:
+	i.mu.Lock()
+	ended := i.ended // before done is closed: whoever AfterExit told may know already
+	i.mu.Unlock()
+	if !ended {
 		return errors.New("release instance " + i.id + ": it still runs")
 	}
 	i.sandbox.forget(i)
