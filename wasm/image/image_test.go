@@ -199,3 +199,27 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestHalfFetchedIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	stale, fresh := filepath.Join(dir, "pull-1"), filepath.Join(dir, "pull-2")
+	put(t, stale, []byte("x"))
+	put(t, fresh, []byte("x"))
+	old := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(stale, old, old); err != nil {
+		t.Fatal(err)
+	}
+	content := wasmtest.Module("exit")
+	s := store(t, image.Config{CacheDir: dir, Blob: func(context.Context, string) (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(content)), nil
+	}})
+	if _, err := s.Resolve(t.Context(), "cluster.local/x@"+wasmtest.Digest(content), image.Always); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(stale); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was left half fetched: %v", err)
+	}
+	if _, err := os.Stat(fresh); err != nil {
+		t.Errorf("what is being fetched: %v", err)
+	}
+}

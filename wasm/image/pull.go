@@ -11,11 +11,31 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/weftrun/weft/wasm/module"
 )
 
-const suffix = ".wasm"
+const (
+	suffix = ".wasm"
+	// partial names what is being fetched, and staleAfter is when nobody does
+	// so any more: its process was killed.
+	partial    = "pull-*"
+	staleAfter = time.Hour
+)
+
+// tidy removes what processes before this one left half fetched.
+func (s *Store) tidy() {
+	left, err := filepath.Glob(filepath.Join(s.config.CacheDir, partial))
+	if err != nil {
+		return // a folder whose own name is a pattern: nothing is found
+	}
+	for _, name := range left {
+		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > staleAfter {
+			_ = os.Remove(name) // is tried again by the next process
+		}
+	}
+}
 
 // path is where the content with that digest is kept.
 func (s *Store) path(digest string) string {
@@ -59,12 +79,13 @@ func (s *Store) pull(ctx context.Context, digest string) (Image, error) {
 	if err := os.MkdirAll(s.config.CacheDir, 0o755); err != nil {
 		return Image{}, err
 	}
+	s.tidied.Do(s.tidy)
 	content, err := s.config.Blob(ctx, digest)
 	if err != nil {
 		return Image{}, fmt.Errorf("fetch from the cluster's store: %w", err)
 	}
 	defer content.Close()
-	f, err := os.CreateTemp(s.config.CacheDir, "pull-*")
+	f, err := os.CreateTemp(s.config.CacheDir, partial)
 	if err != nil {
 		return Image{}, err
 	}

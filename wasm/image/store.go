@@ -65,6 +65,7 @@ type Image struct {
 type Store struct {
 	config Config
 	flight singleflight.Group
+	tidied sync.Once
 
 	mu     sync.Mutex
 	hashes map[string]hashed // by path
