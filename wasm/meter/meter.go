@@ -1,0 +1,96 @@
+package meter
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The sentinels of Rewrite.
+var (
+	// ErrUnsupported: a module that may well be valid, but uses what this pass
+	// does not know or bounds; the text names it.
+	ErrUnsupported = errors.New("meter: unsupported")
+	// ErrMalformed: no valid module.
+	ErrMalformed = errors.New("meter: malformed module")
+)
+
+// The import that a rewritten module needs, of type () -> (i64), and defaults.
+const (
+	ImportModule = "weft:meter"
+	ImportName   = "refill"
+
+	// DefaultBound is 256 units, some 50 ns.
+	DefaultBound           = 256
+	DefaultMaxTableEntries = 1 << 20
+	// DefaultMaxGrowth is far above the 1.1 that compilers' output grows by.
+	DefaultMaxGrowth = 12
+)
+
+// Options says how to rewrite. The zero value of a field means its default.
+type Options struct {
+	// Bound is the weight above which paths that meet or part, and calls, get a
+	// check of their own. Lower is more precise and slower.
+	Bound int64
+	// MaxTableEntries bounds each table, at the start and by growth.
+	MaxTableEntries uint32
+	// MaxGrowth bounds the output's size, as a multiple of the input's (and 4
+	// KiB more): a module that would grow further is unsupported.
+	MaxGrowth int
+}
+
+// Info is what Rewrite did.
+type Info struct {
+	Functions int // that the module defines
+	Checks    int // in its functions
+	Entries   int // of these at functions' entries
+	Loops     int // and at loops' headers
+	Instrs    int // instructions read
+	// Metered is false if the module has no code, and was returned unchanged.
+	Metered bool
+}
+
+// Limits that no compiler's output comes near.
+const (
+	maxLocals  = 50_000 // of a function, as in other engines
+	maxNesting = 1 << 16
+	maxTables  = 16
+	maxInit    = 32 << 20 // bytes of data that memory.init copies at once
+)
+
+// Rewrite returns a metered copy of the module. It keeps no reference to module
+// and may return it itself if there is nothing to do. Its errors wrap
+// ErrUnsupported or ErrMalformed. It may be called concurrently.
+func Rewrite(module []byte, o Options) (out []byte, info Info, err error) {
+	if o.Bound <= 0 {
+		o.Bound = DefaultBound
+	}
+	if o.MaxTableEntries == 0 {
+		o.MaxTableEntries = DefaultMaxTableEntries
+	}
+	if o.MaxGrowth <= 0 {
+		o.MaxGrowth = DefaultMaxGrowth
+	}
+	m, err := decode(module)
+	if err != nil {
+		return nil, info, err
+	}
+	info.Functions = len(m.bodies)
+	if len(m.bodies) == 0 {
+		return module, info, nil
+	}
+	w := newRewriter(m, o)
+	if err := w.graph(); err != nil {
+		return nil, info, err
+	}
+	if err := w.functions(); err != nil {
+		return nil, info, err
+	}
+	if out, err = w.encode(); err != nil {
+		return nil, info, err
+	}
+	if most := len(module)*o.MaxGrowth + 4<<10; len(out) > most {
+		return nil, info, fmt.Errorf("%w: it would grow from %d to %d bytes", ErrUnsupported, len(module), len(out))
+	}
+	w.info.Functions, w.info.Metered = info.Functions, true
+	return out, w.info, nil
+}
