@@ -10,10 +10,10 @@ import (
 // Role says what a connection may do. The carrier enforces it.
 type Role string
 
-// The roles. A core may do everything. A node may publish what it observes,
-// its heartbeat and its logs, all under its own name, receive what is desired
-// of it, and call its own api subjects. An observer may receive events and
-// live log lines, call its own api subjects, and publish nothing else.
+// The roles. A core may do everything. A node may publish its heartbeat under
+// its own name, receive what is desired of it, call its own api subjects, and
+// answer what cores ask it. An observer may receive events, call its own api
+// subjects, and publish nothing else.
 const (
 	RoleCore     Role = "core"
 	RoleNode     Role = "node"
@@ -56,10 +56,9 @@ func (i Identity) Validate() error {
 
 // SubjectCaller returns the identity that a request's subject names: only
 // that identity (and a core) is permitted to publish on
-// weft.v1.api.<role>.<name>.>. On the subjects of what nodes report it is the
-// node they name, and on those of live log lines nobody, because any node may
-// publish there. A subject of any other form, such as those on which cores
-// call nodes, can only come from a core.
+// weft.v1.api.<role>.<name>.>. On the subject of heartbeats it is the node that
+// it names. A subject of any other form, such as those on which cores call
+// nodes, can only come from a core.
 func SubjectCaller(subject string) Identity {
 	t := strings.Split(subject, ".")
 	if len(t) < 4 || t[0] != root || t[1] != version {
@@ -72,9 +71,7 @@ func SubjectCaller(subject string) Identity {
 			return Identity{Role: RoleCore}
 		}
 		role, name = Role(t[3]), t[4]
-	case "observed", "heartbeat", "log":
-	case "tail":
-		return Identity{}
+	case "heartbeat":
 	default:
 		return Identity{Role: RoleCore}
 	}

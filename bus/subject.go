@@ -58,27 +58,14 @@ func EventSubject(group, resource, namespace, name string) string {
 	return prefix + "event." + token(group, CoreGroup) + "." + Escape(resource) + "." + token(namespace, NoNamespace) + "." + Escape(name)
 }
 
-// BookmarkSubject is where a core publishes, each second, the newest revision
-// of a resource in a namespace.
+// BookmarkSubject is where a core publishes, time and again, the newest
+// revision of a resource in a namespace.
 func BookmarkSubject(group, resource, namespace string) string {
 	return prefix + "event." + token(group, CoreGroup) + "." + Escape(resource) + "." + token(namespace, NoNamespace) + "." + BookmarkName
 }
 
-// ObservedSubject is where a node publishes the status of an object it runs.
-func ObservedSubject(node, resource, uid string) string {
-	return prefix + "observed." + Escape(node) + "." + Escape(resource) + "." + Escape(uid)
-}
-
 // HeartbeatSubject is where a node says that it is alive and what it holds.
 func HeartbeatSubject(node string) string { return prefix + "heartbeat." + Escape(node) }
-
-// LogSubject is where a node publishes batches of log lines to be kept.
-func LogSubject(node string) string { return prefix + "log." + Escape(node) }
-
-// TailSubject is where a node publishes live log lines of a container.
-func TailSubject(namespace, pod, container string) string {
-	return prefix + "tail." + token(namespace, NoNamespace) + "." + Escape(pod) + "." + Escape(container)
-}
 
 // APISubject is where the identity sends a request of that method to a core.
 func APISubject(who Identity, method string) string {
@@ -93,7 +80,6 @@ func NodeSubject(node, method string) string {
 // Patterns to subscribe to or to serve.
 const (
 	AllEvents     = prefix + "event.>"
-	AllObserved   = prefix + "observed.>"
 	AllHeartbeats = prefix + "heartbeat.*"
 	AllAPI        = prefix + "api.>"
 )

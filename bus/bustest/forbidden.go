@@ -12,8 +12,8 @@ func ForbiddenPublish(who bus.Identity) []string {
 	all := []string{
 		bus.DesiredSubject(who.Name, "pods", "uid"), bus.DesiredSubject("n2", "pods", "uid"), bus.DesiredSubject(bus.AllNodes, "services", "uid"),
 		bus.EventSubject("", "pods", "default", "a"), bus.BookmarkSubject("", "pods", "default"),
-		bus.ObservedSubject("n2", "pods", "uid"), bus.HeartbeatSubject("n2"), bus.LogSubject("n2"),
-		bus.HeartbeatSubject("n2") + ".x", bus.HeartbeatSubject(who.Name) + ".x", "weft.v1.observed." + who.Name,
+		bus.HeartbeatSubject("n2"), bus.HeartbeatSubject("n2") + ".x", bus.HeartbeatSubject(who.Name) + ".x",
+		"weft.v1.observed." + who.Name + ".pods.uid", "weft.v1.log." + who.Name, "weft.v1.tail.ns.pod.c",
 		bus.APISubject(bus.Identity{Role: bus.RoleNode, Name: "n2"}, "list"),
 		bus.APISubject(bus.Identity{Role: bus.RoleObserver, Name: "other"}, "list"),
 		bus.APISubject(Core, "list"), "weft.v1.api." + string(who.Role) + "." + who.Name,
@@ -25,8 +25,7 @@ func ForbiddenPublish(who bus.Identity) []string {
 		"$JS.ACK.WAL.x.1.1.1.1.1", "$JS.FC.x", "$KV.x.y", "$O.BLOBS.M.x", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO.X", "$SRV.PING",
 	}
 	if who.Role == bus.RoleObserver {
-		all = append(all, bus.TailSubject("ns", "pod", "c"), bus.ObservedSubject(who.Name, "pods", "uid"),
-			bus.HeartbeatSubject(who.Name), bus.LogSubject(who.Name))
+		all = append(all, bus.HeartbeatSubject(who.Name))
 	}
 	return all
 }
@@ -34,7 +33,7 @@ func ForbiddenPublish(who bus.Identity) []string {
 // ForbiddenSubscribe returns subjects that who must not subscribe to.
 func ForbiddenSubscribe(who bus.Identity) []string {
 	all := []string{
-		">", "*", "*.>", "weft.>", "weft.v1.>", "weft.v1.*.>", bus.AllObserved, bus.AllHeartbeats, bus.AllAPI, "weft.v1.log.*",
+		">", "*", "*.>", "weft.>", "weft.v1.>", "weft.v1.*.>", bus.AllHeartbeats, bus.AllAPI, "weft.v1.observed.>", "weft.v1.log.*", "weft.v1.tail.>",
 		"weft.v1.desired.>", "weft.v1.desired.*.>", bus.DesiredPattern("n2"), "weft.v1.node.>", "weft.v1.node.n2.>",
 		"_INBOX.>", "_INBOX.core.>", "_INBOX.*.*.>", "_INBOX." + string(who.Role) + ".>", "_INBOX." + string(who.Role) + ".*.>",
 		bus.Identity{Role: bus.RoleNode, Name: "n2"}.Inbox() + ".>", bus.Identity{Role: bus.RoleObserver, Name: "other"}.Inbox() + ".>",
@@ -44,7 +43,7 @@ func ForbiddenSubscribe(who bus.Identity) []string {
 	if who.Role == bus.RoleObserver {
 		return append(all, bus.DesiredPattern(bus.AllNodes), bus.DesiredPattern(who.Name), "weft.v1.node."+who.Name+".>")
 	}
-	return append(all, bus.AllEvents, "weft.v1.tail.>")
+	return append(all, bus.AllEvents)
 }
 
 func forbiddenCases() []Case {

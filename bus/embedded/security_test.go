@@ -106,7 +106,7 @@ func TestReplyInjection(t *testing.T) {
 		handled.Add(1)
 		return bus.Message{Data: []byte("{}")}, nil
 	}
-	for _, pattern := range []string{bus.APIPattern(bus.RoleNode, "list"), bus.APIPattern(bus.RoleObserver, "list"), bus.AllObserved, "weft.v1.tail.>"} {
+	for _, pattern := range []string{bus.APIPattern(bus.RoleNode, "list"), bus.APIPattern(bus.RoleObserver, "list"), bus.AllHeartbeats} {
 		if _, err := core.Serve(t.Context(), pattern, serve); err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +134,7 @@ func TestReplyInjection(t *testing.T) {
 		nc, _ := rawConn(t, s, who)
 		subjects := []string{bus.APISubject(who, "list"), bus.APISubject(who, "watch")}
 		if who.Role == bus.RoleNode {
-			subjects = append(subjects, bus.ObservedSubject(who.Name, "pods", "x"), bus.TailSubject("a", "b", "c"))
+			subjects = append(subjects, bus.HeartbeatSubject(who.Name))
 		}
 		for _, subject := range subjects {
 			for _, reply := range []string{"_INBOX.node.n2.x", "_INBOX.core.core-1.x", "$JS.API.STREAM.DELETE.WAL", who.Inbox(), who.Inbox() + "x.y", who.Inbox() + ".*"} {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,9 +42,9 @@ func markdown() []byte {
 		"white space and `%%` itself); the core API group is `%s`, no namespace is `%s`.\n\n", bus.CoreGroup, bus.NoNamespace)
 	printf(&b, "| Subject | From | To | Payload | |\n|---|---|---|---|---|\n")
 	for _, s := range bus.Subjects() {
-		payload := ""
-		if s.Payload != "" {
-			payload = fmt.Sprintf("[%s](#%s)", s.Payload, strings.ToLower(s.Payload))
+		payload := link(s.Payload)
+		if s.Reply != "" {
+			payload += ", answered by " + link(s.Reply)
 		}
 		printf(&b, "| `%s` | %s | %s | %s | %s |\n", s.Pattern, s.From, s.To, payload, s.Summary)
 	}
@@ -61,18 +62,31 @@ func markdown() []byte {
 		"request otherwise; and who receives a reply checks the subject it came on.\n\n## Payloads\n")
 	for _, p := range bus.Payloads() {
 		printf(&b, "\n### %s\n\n%s `%s`\n", p.Name, p.Summary, p.ContentType)
-		if len(p.Fields) > 0 {
-			printf(&b, "\n| Field | Type | |\n|---|---|---|\n")
-		}
-		for _, f := range p.Fields {
-			kind := f.Type
-			if f.Optional {
-				kind += ", optional"
-			}
-			printf(&b, "| `%s` | %s | %s |\n", f.Name, kind, f.Summary)
-		}
+		table(&b, "Header", p.Headers)
+		table(&b, "Field", p.Fields)
 	}
 	return b.Bytes()
+}
+
+func link(payload string) string {
+	if payload == "" {
+		return ""
+	}
+	return fmt.Sprintf("[%s](#%s)", payload, strings.ToLower(payload))
+}
+
+func table(b io.Writer, what string, fields []bus.Field) {
+	if len(fields) == 0 {
+		return
+	}
+	printf(b, "\n| %s | Type | |\n|---|---|---|\n", what)
+	for _, f := range fields {
+		kind := f.Type
+		if f.Optional {
+			kind += ", optional"
+		}
+		printf(b, "| `%s` | %s | %s |\n", f.Name, kind, f.Summary)
+	}
 }
 
 func codes(patterns []string) string {
@@ -93,8 +107,11 @@ func asyncAPI() []byte {
 				printf(&b, "      %s: {}\n", n[1])
 			}
 		}
-		if s.Payload != "" {
-			printf(&b, "    messages:\n      %s:\n        $ref: '#/components/messages/%s'\n", s.Payload, s.Payload)
+		for i, m := range messagesOn(s) {
+			if i == 0 {
+				printf(&b, "    messages:\n")
+			}
+			printf(&b, "      %s:\n        $ref: '#/components/messages/%s'\n", m, m)
 		}
 	}
 	printf(&b, "operations:\n")
@@ -104,28 +121,50 @@ func asyncAPI() []byte {
 			action = "receive"
 		}
 		printf(&b, "  %s:\n    action: %s\n    channel:\n      $ref: '#/channels/%s'\n", s.Name, action, s.Name)
+		if s.Reply != "" {
+			printf(&b, "    reply:\n      channel:\n        $ref: '#/channels/inbox'\n      messages:\n      - $ref: '#/channels/inbox/messages/%s'\n", s.Reply)
+		}
 	}
 	printf(&b, "components:\n  messages:\n")
 	for _, p := range bus.Payloads() {
 		printf(&b, "    %s:\n      contentType: %s\n      summary: %s\n", p.Name, p.ContentType, strconv.Quote(p.Summary))
+		if len(p.Headers) > 0 {
+			printf(&b, "      headers:\n        $ref: '#/components/schemas/%sHeaders'\n", p.Name)
+		}
 		if len(p.Fields) > 0 {
 			printf(&b, "      payload:\n        $ref: '#/components/schemas/%s'\n", p.Name)
 		}
 	}
 	printf(&b, "  schemas:\n")
 	for _, p := range bus.Payloads() {
-		schema(&b, p)
+		schema(&b, p.Name+"Headers", p.Headers)
+		schema(&b, p.Name, p.Fields)
 	}
 	return b.Bytes()
 }
 
-func schema(b io.Writer, p bus.Payload) {
-	if len(p.Fields) == 0 {
+// messagesOn returns the payloads that travel on a subject: on the inbox, all
+// replies.
+func messagesOn(s bus.Subject) []string {
+	if s.Payload == "" {
+		return nil
+	}
+	names := []string{s.Payload}
+	for _, other := range bus.Subjects() {
+		if s.Name == "inbox" && other.Reply != "" && !slices.Contains(names, other.Reply) {
+			names = append(names, other.Reply)
+		}
+	}
+	return names
+}
+
+func schema(b io.Writer, name string, fields []bus.Field) {
+	if len(fields) == 0 {
 		return
 	}
 	var required []string
-	printf(b, "    %s:\n      type: object\n      properties:\n", p.Name)
-	for _, f := range p.Fields {
+	printf(b, "    %s:\n      type: object\n      properties:\n", name)
+	for _, f := range fields {
 		kind, format := f.Type, ""
 		switch f.Type {
 		case "time":

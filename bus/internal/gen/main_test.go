@@ -35,9 +35,18 @@ func TestAsyncAPIIsYAML(t *testing.T) {
 	if len(got.Channels) != len(bus.Subjects()) {
 		t.Errorf("%d channels for %d subjects", len(got.Channels), len(bus.Subjects()))
 	}
+	named := map[string]bool{}
 	for _, s := range bus.Subjects() {
-		if s.Payload != "" && got.Components.Messages[s.Payload] == nil {
-			t.Errorf("subject %s: payload %s is not described", s.Name, s.Payload)
+		for _, payload := range []string{s.Payload, s.Reply} {
+			if payload != "" && got.Components.Messages[payload] == nil {
+				t.Errorf("subject %s: payload %s is not described", s.Name, payload)
+			}
+			named[payload] = true
+		}
+	}
+	for _, p := range bus.Payloads() {
+		if !named[p.Name] {
+			t.Errorf("payload %s is on no subject", p.Name)
 		}
 	}
 }
