@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/kubectl/pkg/cmd"
@@ -37,6 +38,11 @@ func Run(c Config, args []string) int {
 	if err := environment(c.Data); err != nil {
 		fmt.Fprintf(c.Streams.ErrOut, "error: %v\n", err)
 		return 1
+	}
+	if cmd.GetLogVerbosity(args) == "0" {
+		// What client-go logs of a server that does not answer, once a try, says
+		// less than the error that ends the command.
+		utilruntime.ErrorHandlers = nil
 	}
 	temp := &folder{}
 	defer temp.remove()
