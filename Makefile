@@ -9,7 +9,8 @@ PLUGINS     := sweep
 KUBE_LDFLAGS := -X k8s.io/component-base/version.gitVersion=v1.36.6+weft -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36
 LDFLAGS     := -s -w
 FUZZTIME    ?= 20s
-BENCHTIME   ?= 1s
+BENCHTIME   ?= 200ms
+REV         ?= HEAD
 
 .PHONY: help
 help: ## list the targets
@@ -80,8 +81,13 @@ check: modules ## format, lint, generated code is clean, imports rule, tests wit
 	$(MAKE) test
 
 .PHONY: bench
-bench: build ## benchmarks and measurements of the whole system
+bench: build ## benchmarks, then measurements of the whole system: docs/benchmarks.md
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+	$(GO) run ./cmd/internal/measure $(MEASURE)
+
+.PHONY: bench-compare
+bench-compare: ## the same for revision REV and this tree, side by side
+	.ci/bench-compare $(REV)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each
