@@ -57,7 +57,7 @@ func Serve(controllers ...core.Controller) error {
 		HandshakeConfig: Handshake(),
 		Plugins:         goplugin.PluginSet{ServiceName: &Bridge{Controllers: server}},
 		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(wire.MaxMessage), grpc.MaxSendMsgSize(wire.MaxMessage))...)
+			return grpc.NewServer(append(options, wire.ServerOptions()...)...)
 		},
 		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: os.Stderr, JSONFormat: true}),
 	})

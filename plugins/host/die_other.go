@@ -4,5 +4,5 @@ package host
 
 import "os/exec"
 
-// dieWithParent relies on the lifeline alone.
-func dieWithParent(*exec.Cmd) {}
+// isolate relies on the lifeline alone.
+func isolate(*exec.Cmd) {}

@@ -2,9 +2,13 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +19,10 @@ import (
 // settle is how long a new file must be left alone before it is started, so
 // that one that is being copied is not.
 const settle = 200 * time.Millisecond
+
+// lookAgain is how often the folder is read even if nobody told of a change:
+// it may have been made anew, or lie where no one tells.
+const lookAgain = 5 * time.Second
 
 // dropped is a plugin found in the folder.
 type dropped struct {
@@ -35,14 +43,8 @@ func (h *Host) watchFolder(ctx context.Context, group *errgroup.Group) error {
 	if err := os.MkdirAll(h.config.Folder, 0o700); err != nil {
 		return fmt.Errorf("plugin folder: %w", err)
 	}
-	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("watch plugin folder: %w", err)
-	}
-	defer func() { _ = watcher.Close() }()
-	if err := watcher.Add(h.config.Folder); err != nil {
-		return fmt.Errorf("watch plugin folder %s: %w", h.config.Folder, err)
-	}
+	events, failures, stop := h.notify()
+	defer stop()
 	running := map[string]*dropped{}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -50,23 +52,43 @@ func (h *Host) watchFolder(ctx context.Context, group *errgroup.Group) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-watcher.Events:
+		case <-events:
 			timer.Reset(settle)
-		case err := <-watcher.Errors:
+		case err := <-failures:
 			h.config.Logger.Warn("watch plugin folder", "err", err)
 			timer.Reset(settle)
 		case <-timer.C:
 			if h.scan(ctx, group, running) {
 				timer.Reset(settle)
+			} else {
+				timer.Reset(lookAgain)
 			}
 		}
 	}
 }
 
+// notify tells of changes in the folder. Where the system does not, for one
+// because others watch all that may be watched, the channels stay silent.
+func (h *Host) notify() (events <-chan fsnotify.Event, failures <-chan error, stop func()) {
+	watcher, err := fsnotify.NewWatcher()
+	if err == nil {
+		if err = watcher.Add(h.config.Folder); err == nil {
+			return watcher.Events, watcher.Errors, func() { _ = watcher.Close() }
+		}
+		_ = watcher.Close()
+	}
+	h.config.Logger.Warn("the plugin folder is read from time to time, since it cannot be watched", "err", err)
+	return nil, nil, func() {}
+}
+
 // scan starts, replaces and stops plugins so that they are those in the
 // folder. It returns true if a file is still changing.
 func (h *Host) scan(ctx context.Context, group *errgroup.Group, running map[string]*dropped) (again bool) {
-	found, again := h.executables()
+	found, again, err := h.executables()
+	if err != nil {
+		h.config.Logger.Warn("read plugin folder", "err", err) // nothing is known, so nothing is stopped
+		return false
+	}
 	for path, d := range running {
 		if now, ok := found[path]; !ok || now != d.stamp {
 			h.config.Logger.Info("plugin file is gone or replaced", "plugin", d.process.plugin.Name)
@@ -75,14 +97,14 @@ func (h *Host) scan(ctx context.Context, group *errgroup.Group, running map[stri
 			delete(running, path)
 		}
 	}
-	for path, now := range found {
+	for _, path := range slices.Sorted(maps.Keys(found)) {
 		if _, ok := running[path]; ok {
 			continue
 		}
 		pctx, cancel := context.WithCancel(ctx)
 		d := &dropped{
 			process: newProcess(h.folderPlugin(path), h.config, h.refresh),
-			stamp:   now, cancel: cancel, ended: make(chan struct{}),
+			stamp:   found[path], cancel: cancel, ended: make(chan struct{}),
 		}
 		running[path] = d
 		h.add(d.process)
@@ -96,12 +118,11 @@ func (h *Host) scan(ctx context.Context, group *errgroup.Group, running map[stri
 	return again
 }
 
-func (h *Host) executables() (found map[string]stamp, changing bool) {
+func (h *Host) executables() (found map[string]stamp, changing bool, err error) {
 	found = map[string]stamp{}
 	entries, err := os.ReadDir(h.config.Folder)
-	if err != nil {
-		h.config.Logger.Warn("read plugin folder", "err", err)
-		return found, false
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, err
 	}
 	for _, entry := range entries {
 		if strings.HasPrefix(entry.Name(), ".") || strings.HasSuffix(entry.Name(), ".tmp") {
@@ -118,5 +139,5 @@ func (h *Host) executables() (found map[string]stamp, changing bool) {
 		}
 		found[path] = stamp{info.Size(), info.ModTime()}
 	}
-	return found, changing
+	return found, changing, nil
 }

@@ -125,12 +125,12 @@ func (h *Host) remove(p *process) {
 	h.mu.Lock()
 	h.running = slices.DeleteFunc(h.running, func(other *process) bool { return other == p })
 	h.mu.Unlock()
-	h.refresh()
+	h.refresh(false)
 }
 
 // refresh decides anew which process serves which kind, and tells if that
-// differs from before.
-func (h *Host) refresh() {
+// differs from before, or in any case: then everything is decided anew.
+func (h *Host) refresh(always bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	chosen := map[core.GroupResource]core.Controller{}
@@ -155,7 +155,7 @@ func (h *Host) refresh() {
 	for _, resource := range order {
 		serving = append(serving, chosen[resource])
 	}
-	if slices.Equal(serving, h.serving) {
+	if slices.Equal(serving, h.serving) && !always {
 		return
 	}
 	h.serving = serving

@@ -34,6 +34,13 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	case "lying":
+		lyingMain()
+	case "frozen":
+		fmt.Println("this is no handshake, and now nothing")
+		time.Sleep(time.Hour)
+	case "broken":
+		os.Exit(1)
 	case "host":
 		hostMain()
 	}
@@ -85,11 +92,16 @@ func parent(do string) core.Object {
 
 func selfPlugin(t testing.TB, name string, kinds ...string) Plugin {
 	t.Helper()
+	return rolePlugin(t, "plugin", name, kinds...)
+}
+
+func rolePlugin(t testing.TB, role, name string, kinds ...string) Plugin {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Plugin{Name: name, Command: self, Env: []string{"WEFT_TEST_ROLE=plugin"}, Kinds: kinds}
+	return Plugin{Name: name, Command: self, Env: []string{"WEFT_TEST_ROLE=" + role}, Kinds: kinds}
 }
 
 // start runs a host until the test ends and returns it with its controllers.

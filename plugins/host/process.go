@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +28,12 @@ const (
 	firstBackoff = 50 * time.Millisecond
 	lastBackoff  = 30 * time.Second
 	healthyAfter = 10 * time.Second // a process that ran so long starts again at once
+	// restartPatience is how long those that ask wait for a process that is
+	// down, counted from when it went down: one that is merely started again is
+	// back by then, and one that is broken must not hold up other kinds.
+	restartPatience = 2 * time.Second
+	// stopPatience is how long a process may take to end when asked to.
+	stopPatience = 3 * time.Second
 )
 
 // process keeps one plugin's process running.
@@ -34,23 +41,33 @@ type process struct {
 	plugin  Plugin
 	config  Config
 	log     *slog.Logger
-	changed func() // called when what it serves changed
-	restart chan string
+	changed func(again bool) // called when what it serves changed; again: ask anew about everything
+	restart chan restartRequest
 
 	mu       sync.Mutex
 	client   *wire.Client  // nil while it does not run
 	up       chan struct{} // closed when client is set
+	down     time.Time     // since when it does not run
+	refused  bool          // someone was told since then that it does not run
+	givenUp  *wire.Client  // of the process that was last ended on request
 	proxies  []*proxy
 	restarts int
 	failure  string
 	taken    map[core.GroupResource]bool
 }
 
-func newProcess(p Plugin, c Config, changed func()) *process {
+// restartRequest asks to start the process anew that a client is of.
+type restartRequest struct {
+	client *wire.Client
+	reason string
+}
+
+func newProcess(p Plugin, c Config, changed func(again bool)) *process {
 	return &process{
 		plugin: p, config: c, changed: changed,
 		log:     c.Logger.With("plugin", p.Name),
-		restart: make(chan string, 1), // one request is enough, more say the same
+		restart: make(chan restartRequest, 1), // one request is enough, more say the same
+		down:    time.Now(),
 		up:      make(chan struct{}),
 		taken:   map[core.GroupResource]bool{},
 	}
@@ -86,27 +103,51 @@ func (p *process) once(ctx context.Context) error {
 		return err
 	}
 	defer pipes.close()
-	client, remote, err := p.start(pipes)
+	sockets, err := os.MkdirTemp("", "weft-plugin-")
+	if err != nil {
+		return fmt.Errorf("make folder for the socket: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(sockets) }() // in the system's temporary folder
+	life, kill := context.WithCancel(context.WithoutCancel(ctx))
+	defer kill()
+	spare := context.AfterFunc(ctx, kill) // one that has not started yet is not asked to end
+	client, remote, err := p.start(life, pipes, sockets)
 	if err != nil {
 		return err
 	}
-	defer client.Kill()
+	defer func() {
+		// A process that is frozen does not answer the request to end.
+		timer := time.AfterFunc(stopPatience, kill)
+		client.Kill()
+		timer.Stop()
+	}()
 	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	connected, descriptions, err := wire.Connect(startCtx, remote)
 	if err != nil {
 		return err
 	}
+	spare()
+	// The one connection stands. Without its socket nobody else can try, and
+	// nothing is left behind if this process is killed.
+	if err := os.RemoveAll(sockets); err != nil {
+		return fmt.Errorf("remove the socket: %w", err)
+	}
 	p.serve(connected, descriptions)
 	defer p.unserve()
 	p.log.Info("plugin serves", "controllers", len(descriptions))
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case reason := <-p.restart:
-		return fmt.Errorf("restart: %s", reason)
-	case <-pipes.childEnded:
-		return errors.New("the process ended")
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case request := <-p.restart:
+			if request.client != connected {
+				continue // it was about the process before this one
+			}
+			return fmt.Errorf("restart: %s", request.reason)
+		case <-pipes.childEnded:
+			return errors.New("the process ended")
+		}
 	}
 }
 
@@ -146,10 +187,11 @@ func (p *pipes) close() {
 	_, _ = p.lifeRead.Close(), p.deathWrite.Close()
 }
 
-// start launches the process and connects to it. The kernel kills a child
+// start launches the process, which is killed when life ends, and connects to
+// it. The kernel kills a child
 // when the thread that started it ends, so the thread stays for the child.
-func (p *process) start(pipes *pipes) (*goplugin.Client, wire.ControllersClient, error) {
-	client := p.newClient(pipes)
+func (p *process) start(life context.Context, pipes *pipes, sockets string) (*goplugin.Client, wire.ControllersClient, error) {
+	client := p.newClient(life, pipes, sockets)
 	type result struct {
 		remote wire.ControllersClient
 		err    error
@@ -189,12 +231,12 @@ func dispense(client *goplugin.Client) (wire.ControllersClient, error) {
 	return remote, nil
 }
 
-func (p *process) newClient(pipes *pipes) *goplugin.Client {
-	cmd := exec.Command(p.plugin.Command, p.plugin.Args...)
-	cmd.Env = append(environment(), plugins.LifelineEnv+"=3")
+func (p *process) newClient(life context.Context, pipes *pipes, sockets string) *goplugin.Client {
+	cmd := exec.CommandContext(life, p.plugin.Command, p.plugin.Args...)
+	cmd.Env = append(environment(), plugins.LifelineEnv+"=3", goplugin.EnvUnixSocketDir+"="+sockets)
 	cmd.Env = append(cmd.Env, p.plugin.Env...)
 	cmd.ExtraFiles = []*os.File{pipes.lifeRead, pipes.deathWrite}
-	dieWithParent(cmd)
+	isolate(cmd)
 	return goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  plugins.Handshake(),
 		Plugins:          goplugin.PluginSet{plugins.ServiceName: &plugins.Bridge{}},
@@ -206,8 +248,7 @@ func (p *process) newClient(pipes *pipes) *goplugin.Client {
 		Stderr:           p.output(),
 		SyncStdout:       io.Discard,
 		Logger:           hclog.New(&hclog.LoggerOptions{Output: io.Discard, Level: hclog.Off}),
-		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(
-			grpc.MaxCallRecvMsgSize(wire.MaxMessage), grpc.MaxCallSendMsgSize(wire.MaxMessage))},
+		GRPCDialOptions:  []grpc.DialOption{wire.CallOptions(), grpc.WithIdleTimeout(0)},
 	})
 }
 
@@ -226,26 +267,42 @@ func (p *process) output() io.Writer { return &lineLogger{log: p.log} }
 
 func (p *process) serve(client *wire.Client, descriptions []core.Description) {
 	p.mu.Lock()
-	p.client, p.failure = client, ""
+	again := p.refused
+	p.client, p.failure, p.refused = client, "", false
 	close(p.up)
 	same := len(descriptions) == len(p.proxies)
 	for i := 0; same && i < len(descriptions); i++ {
 		same = sameDescription(p.proxies[i].description, descriptions[i])
 	}
-	if !same {
+	if same {
+		for _, c := range p.proxies {
+			c.forget() // its program may be another one
+		}
+	} else {
 		p.proxies = nil
 		for _, d := range descriptions {
 			p.proxies = append(p.proxies, newProxy(p, d))
 		}
 	}
 	p.mu.Unlock()
-	p.changed()
+	p.warnUnserved(descriptions)
+	p.changed(again)
+}
+
+// warnUnserved names the kinds that the settings take from this plugin and
+// that it does not have.
+func (p *process) warnUnserved(descriptions []core.Description) {
+	for _, kind := range p.plugin.Kinds {
+		if !slices.ContainsFunc(descriptions, func(d core.Description) bool { return d.Resource.String() == kind }) {
+			p.log.Warn("the settings take a kind from this plugin that it does not serve", "kind", kind)
+		}
+	}
 }
 
 func (p *process) unserve() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.client = nil
+	p.client, p.down = nil, time.Now()
 	p.up = make(chan struct{})
 	p.restarts++
 }
@@ -260,24 +317,53 @@ func (p *process) failed(err error) {
 func (p *process) connection(ctx context.Context) (*wire.Client, error) {
 	for {
 		p.mu.Lock()
-		client, up, failure := p.client, p.up, p.failure
+		client, up, wait := p.client, p.up, time.Until(p.down.Add(restartPatience))
 		p.mu.Unlock()
 		if client != nil {
 			return client, nil
 		}
+		timer := time.NewTimer(wait)
 		select {
-		case <-ctx.Done():
-			return nil, &core.SetAsideError{Reason: fmt.Sprintf("plugin %s does not run: %s", p.plugin.Name, failure)}
 		case <-up:
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, p.isDown()
+		case <-timer.C:
+			return nil, p.isDown()
 		}
 	}
 }
 
-func (p *process) askRestart(reason string) {
+// isDown says that the process does not run, and remembers that it did.
+func (p *process) isDown() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused = true
+	return &core.SetAsideError{Reason: fmt.Sprintf("plugin %s does not run: %s", p.plugin.Name, p.failure)}
+}
+
+// askRestart asks for an end of the process that client is of.
+func (p *process) askRestart(client *wire.Client, reason string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.client != client {
+		return
+	}
 	select {
-	case p.restart <- reason:
+	case <-p.restart: // one about a process before
 	default:
 	}
+	p.givenUp = client
+	p.restart <- restartRequest{client, reason} // there is room: only here is it filled
+}
+
+// gaveUp tells whether the process of client was ended on request, and not by
+// what it was asked.
+func (p *process) gaveUp(client *wire.Client) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.givenUp == client
 }
 
 func (p *process) controllers() []*proxy {

@@ -131,14 +131,14 @@ func Remote(t *testing.T, controllers ...core.Controller) (*wire.Client, []core.
 		t.Fatal(err)
 	}
 	listener := bufconn.Listen(1 << 20)
-	s := grpc.NewServer(grpc.MaxRecvMsgSize(wire.MaxMessage), grpc.MaxSendMsgSize(wire.MaxMessage))
+	s := grpc.NewServer(wire.ServerOptions()...)
 	wire.RegisterControllersServer(s, server)
 	done := make(chan error, 1) // the one result
 	go func() { done <- s.Serve(listener) }()
 	conn, err := grpc.NewClient("passthrough:///memory",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage), grpc.MaxCallSendMsgSize(wire.MaxMessage)))
+		wire.CallOptions())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,9 +2,9 @@ package wire
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/weftrun/weft/core"
@@ -39,18 +39,31 @@ func Connect(ctx context.Context, remote ControllersClient) (*Client, []core.Des
 		c.encoding = Protobuf
 	}
 	c.caching = slices.Contains(response.GetCapabilities(), CapabilityCache)
-	var descriptions []core.Description
-	for _, d := range response.GetControllers() {
-		description, err := ToDescription(d)
-		if err != nil {
-			return nil, nil, err
-		}
-		descriptions = append(descriptions, description)
-	}
-	if len(descriptions) == 0 {
-		return nil, nil, errors.New("describe controllers: the plugin serves none")
+	descriptions, err := toDescriptions(response.GetControllers())
+	if err != nil {
+		return nil, nil, fmt.Errorf("describe controllers: %w", err)
 	}
 	return c, descriptions, nil
+}
+
+func toDescriptions(all []*Description) ([]core.Description, error) {
+	if len(all) == 0 || len(all) > maxControllers {
+		return nil, fmt.Errorf("the plugin serves %d, 1 to %d are allowed", len(all), maxControllers)
+	}
+	names := map[string]bool{}
+	out := make([]core.Description, 0, len(all))
+	for _, d := range all {
+		description, err := ToDescription(d)
+		if err != nil {
+			return nil, err
+		}
+		if names[description.Name] {
+			return nil, fmt.Errorf("controller %s is served twice", description.Name)
+		}
+		names[description.Name] = true
+		out = append(out, description)
+	}
+	return out, nil
 }
 
 // Relate asks what a controller wants to see of the world.
@@ -64,7 +77,10 @@ func (c *Client) Relate(ctx context.Context, controller string, parent core.Obje
 		return nil, err
 	}
 	if response.GetError() != "" {
-		return nil, errors.New(response.GetError())
+		return nil, controllerError(controller, response.GetError())
+	}
+	if len(response.GetMissing()) > 0 {
+		return nil, fmt.Errorf("controller %s misses the object that it was sent", controller)
 	}
 	return ToRelations(response.GetRelations())
 }
@@ -93,10 +109,14 @@ func (c *Client) Decide(ctx context.Context, controller string, seen core.Observ
 			return core.Decision{}, fmt.Errorf("controller %s misses objects that it was just sent", controller)
 		}
 		if response.GetError() != "" {
-			return core.Decision{}, &ControllerError{Controller: controller, Text: response.GetError()}
+			return core.Decision{}, controllerError(controller, response.GetError())
 		}
 		c.remember(seen)
-		return ToDecision(response.GetDecision())
+		decision, err := ToDecision(response.GetDecision())
+		if err != nil {
+			return core.Decision{}, fmt.Errorf("answer of controller %s: %w", controller, err)
+		}
+		return decision, nil
 	}
 }
 
@@ -127,3 +147,13 @@ func (c *Client) remember(seen core.Observation) {
 type ControllerError struct{ Controller, Text string }
 
 func (e *ControllerError) Error() string { return e.Text }
+
+// maxError bounds the text of an error in bytes.
+const maxError = 4 << 10
+
+func controllerError(controller, text string) error {
+	if len(text) > maxError {
+		text = strings.ToValidUTF8(text[:maxError], "") + "..."
+	}
+	return &ControllerError{Controller: controller, Text: text}
+}

@@ -15,9 +15,6 @@ const (
 	CapabilityCache    = "cache"    // slots without objects
 )
 
-// MaxMessage bounds a message in bytes, in both directions.
-const MaxMessage = 256 << 20
-
 // Encoding is how objects are written; both sides read either form.
 type Encoding int
 
@@ -57,13 +54,21 @@ func (e Encoding) encodeAll(objects []core.Object) ([][]byte, error) {
 func decodeAll(field string, all [][]byte) ([]core.Object, error) {
 	var out []core.Object
 	for i, data := range all {
-		object, err := core.Unmarshal(data)
+		object, err := decode(data)
 		if err != nil {
 			return nil, fmt.Errorf("%s[%d]: %w", field, i, err)
 		}
 		out = append(out, object)
 	}
 	return out, nil
+}
+
+// decode reads one object of an answer.
+func decode(data []byte) (core.Object, error) {
+	if len(data) > maxObject {
+		return nil, fmt.Errorf("an object of %d bytes is too large: it may have at most %d", len(data), maxObject)
+	}
+	return core.Unmarshal(data)
 }
 
 // Slot is one object on its way to a plugin. Without its object only what

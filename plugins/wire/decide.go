@@ -127,7 +127,7 @@ func ToDecision(w *Decision) (core.Decision, error) {
 	d := core.Decision{Annotations: w.GetAnnotations(), RequeueAfter: time.Duration(w.GetRequeueAfterNano())}
 	var err error
 	if len(w.GetStatus()) > 0 {
-		if d.Status, err = core.Unmarshal(w.GetStatus()); err != nil {
+		if d.Status, err = decode(w.GetStatus()); err != nil {
 			return d, fmt.Errorf("status: %w", err)
 		}
 	}

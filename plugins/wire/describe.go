@@ -7,6 +7,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/weftrun/weft/core"
 )
@@ -40,8 +41,14 @@ func FromDescription(d core.Description) (*Description, error) {
 func ToDescription(d *Description) (core.Description, error) {
 	out := core.Description{Name: d.GetName()}
 	out.Kind, out.Resource = d.GetKind().to()
-	if err := checkKind(d.GetKind()); err != nil || out.Name == "" || len(out.Name) > 63 {
-		return out, fmt.Errorf("controller %q: name (1 to 63 bytes) and kind are required: %w", out.Name, err)
+	if problems := validation.IsDNS1123Label(out.Name); len(problems) > 0 {
+		return out, fmt.Errorf("controller %.100q: name: %s", out.Name, problems[0])
+	}
+	if err := checkKind(d.GetKind()); err != nil {
+		return out, fmt.Errorf("controller %s: %w", out.Name, err)
+	}
+	if n := len(d.GetDefinition()); n > maxObject {
+		return out, fmt.Errorf("controller %s: a definition of %d bytes is too large: it may have at most %d", out.Name, n, maxObject)
 	}
 	if len(d.GetDefinition()) > 0 {
 		out.Definition = &apiextensionsv1.CustomResourceDefinition{}
@@ -51,6 +58,9 @@ func ToDescription(d *Description) (core.Description, error) {
 		if s := out.Definition.Spec; s.Group != out.Kind.Group || s.Names.Kind != out.Kind.Kind || s.Names.Plural != out.Resource.Resource {
 			return out, fmt.Errorf("controller %s: its definition is of %s in group %q, not of its own kind %s", out.Name, s.Names.Kind, s.Group, out.Kind)
 		}
+	}
+	if n := len(d.GetChildren()); n > maxChildren {
+		return out, fmt.Errorf("controller %s: children: %d kinds are too many: at most %d are allowed", out.Name, n, maxChildren)
 	}
 	for i, child := range d.GetChildren() {
 		if err := checkKind(child.GetKind()); err != nil {
