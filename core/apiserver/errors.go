@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -66,6 +67,7 @@ func writeStatus(w http.ResponseWriter, err apierrors.APIStatus) {
 	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(status.Details.RetryAfterSeconds)))
 	}
+	shorten(&status)
 	body, encodeErr := json.Marshal(status)
 	if encodeErr != nil {
 		body = []byte(`{"kind":"Status","apiVersion":"v1","status":"Failure","code":500}`)
@@ -75,6 +77,41 @@ func writeStatus(w http.ResponseWriter, err apierrors.APIStatus) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
 	w.WriteHeader(int(status.Code))
 	_, _ = w.Write(append(body, '\n')) // the client may be gone
+}
+
+// Bounds of what an error repeats of a request.
+const (
+	maxErrorText = 8 << 10 // bytes of the message
+	maxErrorPart = 1 << 10 // bytes of a name or a cause
+	maxCauses    = 100
+)
+
+// shorten cuts what an error repeats of an oversized request. It does not
+// change what status points to.
+func shorten(status *metav1.Status) {
+	status.Message = cut(status.Message, maxErrorText)
+	if status.Details == nil {
+		return
+	}
+	details := *status.Details
+	details.Name, details.Kind = cut(details.Name, maxErrorPart), cut(details.Kind, maxErrorPart)
+	details.Causes = slices.Clone(details.Causes[:min(len(details.Causes), maxCauses)])
+	for i := range details.Causes {
+		details.Causes[i].Message = cut(details.Causes[i].Message, maxErrorPart)
+		details.Causes[i].Field = cut(details.Causes[i].Field, maxErrorPart)
+	}
+	status.Details = &details
+}
+
+// cut leaves out the middle of a text that is too long: its end says what is
+// wrong.
+func cut(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	half := limit / 2
+	return fmt.Sprintf("%s... (%d bytes left out) ...%s",
+		strings.ToValidUTF8(text[:half], ""), len(text)-2*half, strings.ToValidUTF8(text[len(text)-half:], ""))
 }
 
 // failure has details, though empty ones: clients look into them unasked.

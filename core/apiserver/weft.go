@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -143,7 +144,38 @@ func (s *Server) plan(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answerJSON(w, r, http.StatusOK, report)
+	return s.answerPlan(w, r, report)
+}
+
+// answerPlan leaves the content out of changes to what the user may not read:
+// controllers make objects that nobody asked about, Secrets among them.
+func (s *Server) answerPlan(w http.ResponseWriter, r *http.Request, report any) error {
+	data, err := json.Marshal(report)
+	if err != nil {
+		return fmt.Errorf("encode plan: %w", err)
+	}
+	var shown map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber() // or large numbers change their looks
+	if err := decoder.Decode(&shown); err != nil {
+		return fmt.Errorf("read plan: %w", err)
+	}
+	user, _ := core.UserFrom(r.Context())
+	changes, _ := shown["changes"].([]any)
+	for _, item := range changes {
+		change, ok := item.(map[string]any)
+		if !ok {
+			continue
+		}
+		field := func(name string) string { value, _ := change[name].(string); return value }
+		if s.Authorize.Authorize(user, &authorizationv1.ResourceAttributes{
+			Verb: "get", Group: field("group"), Resource: field("resource"), Namespace: field("namespace"), Name: field("name"),
+		}, nil) != nil {
+			delete(change, "before")
+			delete(change, "after")
+		}
+	}
+	return answerJSON(w, r, http.StatusOK, shown)
 }
 
 // mayPlan refuses objects that the user may not read: a plan shows them.

@@ -84,9 +84,6 @@ func (r *Registry) planCreate(ctx context.Context, v view, e *entry, object core
 		object.SetNamespace(metav1.NamespaceDefault)
 	}
 	key := core.KeyFor(e.resource, object)
-	if _, there := v.Latest(key); there {
-		return plan{}, apierrors.NewAlreadyExists(e.resource, key.Name)
-	}
 	if e.custom != nil && e.custom.closing {
 		return plan{}, apierrors.NewMethodNotSupported(e.resource, "create")
 	}
@@ -115,6 +112,10 @@ func (r *Registry) planCreate(ctx context.Context, v view, e *entry, object core
 	}
 	if err := checkName(object); err != nil {
 		return plan{}, err
+	}
+	// After validation, as in Kubernetes: what is invalid would be so under any name.
+	if _, there := v.Latest(key); there {
+		return plan{}, apierrors.NewAlreadyExists(e.resource, key.Name)
 	}
 	e.warn(object, nil, o)
 	return plan{key: key, object: object}, nil
