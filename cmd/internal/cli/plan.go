@@ -81,7 +81,7 @@ func askPlan(c *cobra.Command, flags *genericclioptions.ConfigFlags, files *reso
 	if err != nil {
 		return nil, err
 	}
-	return client.Post().AbsPath("/weft/v1/plan").SetHeader("Content-Type", "application/json").Body(body).Do(c.Context()).Raw()
+	return answer(client.Post().AbsPath("/weft/v1/plan").SetHeader("Content-Type", "application/json").Body(body).Do(c.Context()))
 }
 
 // planReport is the server's answer.

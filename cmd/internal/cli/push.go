@@ -55,6 +55,14 @@ func restClient(flags *genericclioptions.ConfigFlags) (*rest.RESTClient, error) 
 	return rest.UnversionedRESTClientFor(config)
 }
 
+// answer returns what the server said: Raw alone hides its message.
+func answer(result rest.Result) ([]byte, error) {
+	if err := result.Error(); err != nil {
+		return nil, err
+	}
+	return result.Raw()
+}
+
 var unfit = regexp.MustCompile(`[^a-z0-9._-]+`)
 
 func pushOne(c *cobra.Command, client *rest.RESTClient, out io.Writer, path string) error {
@@ -78,9 +86,9 @@ func pushOne(c *cobra.Command, client *rest.RESTClient, out io.Writer, path stri
 		return err
 	}
 	digest := "sha256:" + hex.EncodeToString(sum.Sum(nil))
-	data, err := client.Put().AbsPath("/weft/v1/blobs").Param("digest", digest).
+	data, err := answer(client.Put().AbsPath("/weft/v1/blobs").Param("digest", digest).
 		SetHeader("Content-Type", "application/wasm").Body(io.NewSectionReader(file, 0, info.Size())).
-		Do(c.Context()).Raw()
+		Do(c.Context()))
 	if err != nil {
 		return err
 	}
