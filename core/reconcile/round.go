@@ -116,9 +116,10 @@ func (e *engine) decide(ctx context.Context, c *entry, seen *observation) (decis
 	return core.Decision{}, &refusal{reason: reasonDecide, err: fmt.Errorf("decide: %w", err)}
 }
 
-// lostRace tells that an error only says that the world has moved on.
+// lostRace tells that an error only says that the world has moved on, or is
+// too busy now.
 func lostRace(err error) bool {
-	return apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err)
+	return apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err)
 }
 
 func reference(o core.Object) corev1.ObjectReference {

@@ -15,6 +15,7 @@ type commit struct {
 	changes []change
 	objects []core.Object // what the call returns
 	size    int           // of what goes to the log, in bytes
+	weight  int           // about what it costs in memory, in bytes
 	durable bool          // it waits for the log
 
 	done chan struct{}
@@ -43,7 +44,7 @@ func (c *commit) finish(err error) {
 // Commit implements core.Store. It returns once the ops are in the log and
 // visible; volatile and lazy ops alone wait only for what was committed before
 // them. When ctx ends first, the ops may still happen, and the error is a
-// Timeout. The keys of ops must differ.
+// Timeout. While too much waits for the log, it is TooManyRequests. The keys of ops must differ.
 func (s *Store) Commit(ctx context.Context, ops []core.Op) ([]core.Object, error) {
 	if len(ops) == 0 {
 		return nil, s.ended()
@@ -90,6 +91,7 @@ func (s *Store) prepare(ops []core.Op) (*commit, error) {
 	if total = max(total, c.size); total > MaxCommitSize {
 		return nil, tooLarge(fmt.Sprintf("the commit of %d objects", len(ops)), total, MaxCommitSize)
 	}
+	c.weight = total + 512*len(ops)
 	return c, checkDistinct(ops)
 }
 
@@ -165,6 +167,9 @@ func (s *Store) enqueue(c *commit) error {
 	if s.closing {
 		return unavailable(errStopped)
 	}
+	if s.waiting > 0 && s.waiting+c.weight > maxWaiting {
+		return overloaded(s.waiting)
+	}
 	for i := range c.changes {
 		ch := &c.changes[i]
 		t := s.latest(ch.key)
@@ -175,6 +180,7 @@ func (s *Store) enqueue(c *commit) error {
 	}
 	s.assign(c)
 	s.pending.push(c)
+	s.waiting += c.weight
 	s.poke()
 	return nil
 }

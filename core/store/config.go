@@ -21,6 +21,7 @@ const (
 	packSize    = 512 << 10 // a record takes no more commits beyond this size
 	backlogSize = 256 << 10 // lazy changes of this size are logged at once
 	chunkSize   = 1 << 20   // of a snapshot, before compression
+	maxWaiting  = 64 << 20  // commits that wait for the log may weigh no more
 )
 
 // revisionJump is how far revisions may run ahead of the newest record.

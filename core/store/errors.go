@@ -36,6 +36,10 @@ func unavailable(why error) error {
 	return apierrors.NewServiceUnavailable("the store does not accept writes: " + why.Error())
 }
 
+func overloaded(waiting int) error {
+	return apierrors.NewTooManyRequests(fmt.Sprintf("%d bytes of writes wait for the log, at most %d may", waiting, maxWaiting), 1)
+}
+
 func unknownOutcome(why error) error {
 	return apierrors.NewTimeoutError("it is not known whether the write happened: "+why.Error(), 1)
 }

@@ -323,6 +323,43 @@ func TestCommitContext(t *testing.T) {
 	})
 }
 
+// TestWaitingIsBounded: callers that give up leave their commits behind, so a
+// log that does not answer must not take more and more of them.
+func TestWaitingIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		s, stop := d.open(t)
+		d.wal.mu.Lock()
+		d.wal.fault = lostRequest
+		d.wal.readFault = func() error { return errLostAnswer }
+		d.wal.mu.Unlock()
+		value := strings.Repeat("x", 1<<20)
+		var err error
+		n := 0
+		for ; n < 200 && !apierrors.IsTooManyRequests(err); n++ {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			_, err = s.Commit(ctx, []core.Op{{Key: mapKey("ns", fmt.Sprint(n)), Object: configMap("ns", fmt.Sprint(n), value)}})
+			cancel()
+		}
+		if n > 70 {
+			t.Errorf("%d MiB wait: %v", n, err)
+		}
+		d.wal.mu.Lock()
+		d.wal.fault, d.wal.readFault = nil, nil
+		d.wal.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		if err := create(t.Context(), s, "after"); err != nil {
+			t.Error(err)
+		}
+		if got := s.Stats().Pending; got != 0 {
+			t.Errorf("%d still wait", got)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestWaitFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk()

@@ -150,10 +150,17 @@ func (s *Store) take() {
 		if len(b.commits) > 0 && b.size+c.size > packSize {
 			return
 		}
-		b.commits = append(b.commits, s.pending.pop())
+		b.commits = append(b.commits, s.next())
 		b.size += c.size
 		b.durable = b.durable || c.durable
 	}
+}
+
+// next takes the oldest commit that waits; s.mu is held.
+func (s *Store) next() *commit {
+	c := s.pending.pop()
+	s.waiting -= c.weight
+	return c
 }
 
 // flushDue says whether a record is to be written although no commit waits for
@@ -238,7 +245,7 @@ func (s *Store) refuse(err error) {
 		c.finish(unavailable(err))
 	}
 	for s.pending.len() > 0 {
-		s.pending.pop().finish(unavailable(err))
+		s.next().finish(unavailable(err))
 	}
 	clear(s.overlay)
 }

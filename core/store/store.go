@@ -44,6 +44,7 @@ type Store struct {
 	logged   int64 // the header's high of the newest record that is stored
 	overlay  map[core.Key]tentative
 	pending  queue[*commit]
+	waiting  int // the weight of pending
 	waiters  []waiter
 
 	ringsMu sync.RWMutex
@@ -215,7 +216,7 @@ func (s *Store) end(err error, unknown []*commit) {
 		c.finish(unknownOutcome(err))
 	}
 	for s.pending.len() > 0 {
-		s.pending.pop().finish(unavailable(err))
+		s.next().finish(unavailable(err))
 	}
 	close(s.done)
 }
