@@ -3,6 +3,7 @@ package coretest_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/weftrun/weft/bus"
 	"github.com/weftrun/weft/bus/memory"
@@ -36,6 +38,11 @@ func (b builtin) Controllers() ([]core.Controller, <-chan struct{}) { return b, 
 // join starts a whole core over a bus in memory: the real store, registry,
 // controllers, scheduler and lifecycle.
 func join(t testing.TB) *coretest.Cluster {
+	t.Helper()
+	return joinWith(t, builtin{replicaset.New(), deployment.New(), job.New()})
+}
+
+func joinWith(t testing.TB, controllers builtin) *coretest.Cluster {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	strategies := registry.Builtin()
@@ -67,7 +74,7 @@ func join(t testing.TB) *coretest.Cluster {
 	must(err)
 	reconciler, err := reconcile.New(reconcile.Config{
 		Client: client, Logger: log, Events: recorder,
-		Source: builtin{replicaset.New(), deployment.New(), job.New()},
+		Source: controllers,
 	})
 	must(err)
 	placer, err := scheduler.New(scheduler.Config{Client: client, Logger: log, Events: recorder})
@@ -242,6 +249,73 @@ func TestDeletedNamespaceTakesItsWorkloads(t *testing.T) {
 		c.Settle(30 * time.Second)
 		if c.Get(key) != nil || len(c.Pods(nil)) != 0 {
 			t.Errorf("left: %v and %d pods", c.Get(key), len(c.Pods(nil)))
+		}
+	})
+}
+
+// held is a controller that writes all of its parent that one may in each
+// decision.
+type held struct{}
+
+func (held) Describe() core.Description {
+	return core.Description{
+		Name: "held", Kind: schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: "ReplicaSet"}, Resource: core.ReplicaSets,
+	}
+}
+func (held) Relate(core.Object) []core.Relation { return nil }
+
+func (held) Decide(_ context.Context, seen core.Observation) (core.Decision, error) {
+	rs := core.Copy(seen.Parent.(*appsv1.ReplicaSet))
+	rs.Status.ObservedGeneration = rs.Generation
+	rs.Status.Replicas = 7
+	d := core.Decision{Status: rs, Memory: []byte("m"), Annotations: map[string]string{"held/seen": fmt.Sprint(rs.Generation)}, Finalizers: []string{"held/here"}}
+	if seen.Finalizing {
+		d.Finalizers, d.Memory = []string{}, []byte{}
+	}
+	return d, nil
+}
+
+// TestDecisionIsOneRecord: annotations, finalizers, status and memory of a
+// decision are seen together or not at all, over the real store and registry.
+func TestDecisionIsOneRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := joinWith(t, builtin{held{}})
+		d := newDeployment(7)
+		rs := &appsv1.ReplicaSet{
+			TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "ReplicaSet"}, ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"},
+			Spec: appsv1.ReplicaSetSpec{Replicas: d.Spec.Replicas, Selector: d.Spec.Selector, Template: d.Spec.Template},
+		}
+		watch, err := c.Client.Watch(core.ReplicaSets, "default", c.Client.Snapshot().Revision())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer watch.Close()
+		key := core.KeyFor(core.ReplicaSets, c.Create(rs))
+		c.Settle(time.Second)
+		c.Mutate(key, func(o core.Object) { o.(*appsv1.ReplicaSet).Spec.Replicas = new(int32(3)) })
+		c.Settle(time.Second)
+		c.Delete(key, metav1.DeletePropagationBackground)
+		c.Settle(time.Second)
+		if o := c.Get(key); o != nil {
+			t.Errorf("it is left with %v", o.GetFinalizers())
+		}
+		if n := c.Client.Snapshot().Count(core.Memories); n != 0 {
+			t.Errorf("%d memories are left", n)
+		}
+		changes, err := watch.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, change := range changes {
+			o := change.Object.(*appsv1.ReplicaSet)
+			seen := o.Annotations["held/seen"]
+			if (seen == "") != (o.Status.ObservedGeneration == 0) || (seen != "" && seen != fmt.Sprint(o.Status.ObservedGeneration)) {
+				t.Errorf("revision %d: annotation %q with status of generation %d", change.Revision, seen, o.Status.ObservedGeneration)
+			}
+		}
+		// Created, decided, scaled, decided, deleted, let go.
+		if n := len(changes); n != 6 {
+			t.Errorf("%d changes, want 6", n)
 		}
 	})
 }
