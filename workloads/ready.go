@@ -1,6 +1,7 @@
 package workloads
 
 import (
+	"math"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -64,4 +65,7 @@ func Sooner(a, b time.Duration) time.Duration {
 }
 
 // Seconds converts an API field in seconds.
-func Seconds[N int32 | int64](n N) time.Duration { return time.Duration(n) * time.Second }
+func Seconds[N int32 | int64](n N) time.Duration {
+	const most = int64(math.MaxInt64 / time.Second)
+	return time.Duration(max(-most, min(int64(n), most))) * time.Second
+}

@@ -251,3 +251,12 @@ func TestNotesAreBounded(t *testing.T) {
 		t.Error("listing changes the notes")
 	}
 }
+
+func TestSecondsDoNotOverflow(t *testing.T) {
+	if got := Seconds(int64(1) << 62); got < 200*365*24*time.Hour {
+		t.Errorf("ages are %s", got)
+	}
+	if got := Seconds(int32(-3)); got != -3*time.Second {
+		t.Errorf("got %s", got)
+	}
+}

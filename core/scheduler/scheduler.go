@@ -258,6 +258,13 @@ func (s *Scheduler) known() (pods []*corev1.Pod) {
 			pods = append(pods, b.pod)
 		}
 	}
+	for _, on := range s.state.loose {
+		for uid, pod := range on {
+			if _, flying := s.flying[uid]; !flying {
+				pods = append(pods, pod)
+			}
+		}
+	}
 	for _, pod := range s.fresh {
 		pods = append(pods, pod)
 	}

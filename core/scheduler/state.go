@@ -184,10 +184,10 @@ func (s *State) loosen(name string, pod *corev1.Pod) {
 
 // RemovePod forgets a pod. It returns whether room became free.
 func (s *State) RemovePod(pod *corev1.Pod) bool {
-	if on := s.loose[pod.Spec.NodeName]; on != nil {
-		delete(on, pod.UID)
-		if len(on) == 0 {
-			delete(s.loose, pod.Spec.NodeName)
+	// One that was only assumed to be bound does not say where.
+	for name, on := range s.loose {
+		if delete(on, pod.UID); len(on) == 0 {
+			delete(s.loose, name)
 		}
 	}
 	b, ok := s.pods[pod.UID]
