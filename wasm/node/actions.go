@@ -238,14 +238,16 @@ func (k *keeper) age(pod *corev1.Pod, now time.Time) (wait time.Duration) {
 // schedule has a container that ended wait for its next start.
 func (k *keeper) schedule(pod *corev1.Pod, c *container, now time.Time) {
 	ran := c.exit.FinishedAt.Sub(c.exit.StartedAt)
-	c.delay = backoff(c.delay, ran, c.restarts)
-	if c.replace {
-		c.delay = 0
+	wait := backoff(c.delay, ran, c.restarts)
+	if c.replace || (c.exit.Reason == wasm.Lost && ran >= backoffFirst) {
+		wait = 0 // it is not to blame; but what takes its runtime down again and again is
+	} else {
+		c.delay = wait
 	}
 	c.last = terminated(pod, c.id, c.exit)
-	c.phase, c.due, c.exit, c.again = waiting, now.Add(c.delay), nil, true
+	c.phase, c.due, c.exit, c.again = waiting, now.Add(wait), nil, true
 	c.reason, c.message = "", ""
-	if c.delay == 0 {
+	if wait == 0 {
 		return
 	}
 	c.reason = crashLoop

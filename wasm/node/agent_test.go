@@ -470,9 +470,17 @@ func TestLost(t *testing.T) {
 		time.Sleep(time.Second)
 		w.want(always, "Running running")
 		w.want(never, "Failed ContainerStatusUnknown:137")
-		if s := w.container(always); s.RestartCount != 1 || s.LastTerminationState.Terminated.Reason != "ContainerStatusUnknown" {
+		for range 5 { // it is not to blame
+			time.Sleep(20 * time.Second)
+			w.rt.Lose()
+			w.want(always, "Running running")
+		}
+		if s := w.container(always); s.RestartCount != 6 || s.LastTerminationState.Terminated.Reason != "ContainerStatusUnknown" {
 			t.Errorf("got %+v", s)
 		}
+		time.Sleep(time.Second)
+		w.rt.Lose() // or perhaps it is
+		w.want(always, "Running CrashLoopBackOff")
 	})
 }
 

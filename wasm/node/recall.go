@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -49,7 +50,7 @@ func recallContainer(c *container, s *corev1.ContainerStatus) {
 		c.phase = exited
 		c.exit = &wasm.Exit{
 			Reason: wasm.Lost, Code: 137, Message: lostMessage,
-			StartedAt: s.State.Running.StartedAt.Time, FinishedAt: s.State.Running.StartedAt.Time,
+			StartedAt: s.State.Running.StartedAt.Time, FinishedAt: time.Now(), // when it was found out
 		}
 		c.id = instanceID(c)
 	case c.last != nil:
