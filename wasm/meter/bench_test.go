@@ -1,0 +1,123 @@
+package meter_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+
+	"github.com/weftrun/weft/wasm/meter"
+	"github.com/weftrun/weft/wasm/wasmtest"
+)
+
+const suite = "github.com/weftrun/weft/wasm/meter/testdata/suite"
+
+// runner runs one program in one way.
+type runner struct {
+	name    string
+	rt      wazero.Runtime
+	code    wazero.CompiledModule
+	took    []time.Duration
+	refills int
+}
+
+func newRunner(b *testing.B, name string, module []byte, rc wazero.RuntimeConfig) *runner {
+	b.Helper()
+	ctx := b.Context()
+	r := &runner{name: name, rt: wazero.NewRuntimeWithConfig(ctx, rc)}
+	b.Cleanup(func() { r.rt.Close(context.WithoutCancel(ctx)) }) //nolint:errcheck // frees memory only
+	wasi_snapshot_preview1.MustInstantiate(ctx, r.rt)
+	refill := func(_ context.Context, stack []uint64) {
+		r.refills++
+		runtime.Gosched()
+		stack[0] = 4 << 20
+	}
+	_, err := r.rt.NewHostModuleBuilder(meter.ImportModule).NewFunctionBuilder().
+		WithGoFunction(api.GoFunc(refill), nil, []api.ValueType{api.ValueTypeI64}).Export(meter.ImportName).
+		Instantiate(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	begin := time.Now()
+	if r.code, err = r.rt.CompileModule(ctx, module); err != nil {
+		b.Fatal(err)
+	}
+	b.Logf("%s: compiled in %v", name, time.Since(begin).Round(time.Millisecond))
+	return r
+}
+
+// cpu returns the CPU time of this process.
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func (r *runner) run(b *testing.B, args ...string) {
+	before := cpu(b)
+	config := wazero.NewModuleConfig().WithName("").WithArgs(args...).WithSysWalltime().WithSysNanotime()
+	mod, err := r.rt.InstantiateModule(b.Context(), r.code, config)
+	if err != nil && kind(err) != "module closed with exit_code(0)" {
+		b.Fatal(err)
+	}
+	if mod != nil {
+		mod.Close(b.Context()) //nolint:errcheck // frees memory only
+	}
+	r.took = append(r.took, cpu(b)-before)
+}
+
+// BenchmarkPrograms compares the CPU time of Go programs: as they are, metered,
+// and interruptible by the engine. One iteration runs all three in turn, and the
+// figures are medians.
+func BenchmarkPrograms(b *testing.B) {
+	for _, tc := range []struct {
+		name, pkg string
+		args      []string
+	}{
+		{"pi", "github.com/weftrun/weft/examples/src/pi", []string{"pi", "20000"}},
+		{"sha256", suite, []string{"suite", "sha256", "40"}},
+		{"sort", suite, []string{"suite", "sort", "40"}},
+		{"json", suite, []string{"suite", "json", "40"}},
+		{"regexp", suite, []string{"suite", "regexp", "20"}},
+		{"matrix", suite, []string{"suite", "matrix", "20"}},
+		{"goroutines", suite, []string{"suite", "goroutines", "20"}},
+	} {
+		b.Run(tc.name, func(b *testing.B) {
+			module := wasmtest.BuildGo(b, tc.pkg)
+			metered := rewrite(b, module)
+			all := []*runner{
+				newRunner(b, "plain", module, wazero.NewRuntimeConfigCompiler()),
+				newRunner(b, "metered", metered, wazero.NewRuntimeConfigCompiler()),
+				newRunner(b, "interruptible", module, wazero.NewRuntimeConfigCompiler().WithCloseOnContextDone(true)),
+			}
+			for b.Loop() {
+				for _, r := range all {
+					r.run(b, tc.args...)
+				}
+			}
+			base := median(all[0].took)
+			b.ReportMetric(float64(base.Microseconds())/1000, "plain-ms")
+			for _, r := range all[1:] {
+				b.ReportMetric(float64(median(r.took))/float64(base), r.name+"-x")
+			}
+			m := all[1]
+			b.ReportMetric(float64(m.refills/len(m.took)), "refills")
+			b.ReportMetric(0, "ns/op")
+			_ = fmt.Sprint()
+		})
+	}
+}
+
+func median(d []time.Duration) time.Duration {
+	d = slices.Sorted(slices.Values(d))
+	return d[len(d)/2]
+}
