@@ -86,11 +86,11 @@ func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready 
 	if !carrier.shared {
 		return work(ctx, nil) // the folder's lock is enough
 	}
-	holder, err := leaseHolder(Paths{s.Data}.Core())
+	c, err := newCandidate(Paths{s.Data}, carrier.bus, log)
 	if err != nil {
 		return err
 	}
-	return lead(ctx, carrier.bus, holder, log, work)
+	return c.lead(ctx, work)
 }
 
 // withStore runs the store while work works: it is the last to end, since
@@ -111,7 +111,7 @@ func withStore(ctx context.Context, state *store.Store, work func(context.Contex
 }
 
 func openStore(ctx context.Context, s *settings.Settings, b bus.Bus, leading func() bool, log *slog.Logger) (*store.Store, error) {
-	key, err := store.LoadOrCreateKey(filepath.Join(Paths{s.Data}.Core(), "key"))
+	key, err := store.LoadOrCreateKey(Paths{s.Data}.Key())
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/core/auth"
 	"github.com/weftrun/weft/core/store"
 )
 
@@ -59,10 +60,41 @@ func (l *leadership) Leading() bool {
 	return now.Before(*deadline) && now.Round(0).Before(deadline.Round(0))
 }
 
+// candidate is a core that may lead when it is its turn.
+type candidate struct {
+	leases bus.Leases
+	holder string
+	log    *slog.Logger
+	// keyless is why this core cannot stand by another one; nil if it can.
+	keyless error
+}
+
+// newCandidate checks what a core needs to take over, so that it is said when
+// it starts, not when the other core has died. The folder is locked.
+func newCandidate(p Paths, leases bus.Leases, log *slog.Logger) (*candidate, error) {
+	c := &candidate{leases: leases, log: log}
+	var err error
+	if c.holder, err = leaseHolder(p.Core()); err != nil {
+		return nil, err
+	}
+	for _, path := range []string{p.Key(), p.PKI()} {
+		if _, err := os.Stat(path); err != nil {
+			c.keyless = fmt.Errorf("another core leads, and this one cannot take over from it: %w: copy %s and %s from the other's data folder to this one's, with their modes",
+				err, p.rel(p.Key()), p.rel(p.PKI()))
+			return c, nil // this may be the first core: all is made when it leads
+		}
+	}
+	if _, err := store.LoadOrCreateKey(p.Key()); err != nil {
+		return nil, err
+	}
+	_, err = auth.OpenAuthority(p.PKI())
+	return c, err
+}
+
 // lead waits until this process may lead, and works as long as it does. It
 // gives the lease up when work has ended.
-func lead(ctx context.Context, leases bus.Leases, holder string, log *slog.Logger, work func(context.Context, func() bool) error) error {
-	lease, err := awaitLease(ctx, leases, holder, log)
+func (c *candidate) lead(ctx context.Context, work func(context.Context, func() bool) error) error {
+	lease, err := c.awaitLease(ctx)
 	if err != nil {
 		return err
 	}
@@ -82,38 +114,40 @@ func lead(ctx context.Context, leases bus.Leases, holder string, log *slog.Logge
 	stopKeeping()
 	if lost := <-kept; lost != nil {
 		if err != nil && !errors.Is(err, context.Canceled) {
-			log.Info("parts of the core ended with the lease", "err", err)
+			c.log.Info("parts of the core ended with the lease", "err", err)
 		}
 		return &errDeposed{lost}
 	}
 	resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if resigned := lease.Resign(resigning); resigned != nil {
-		log.Info("the lease was not given up, it runs out", "err", resigned)
+		c.log.Info("the lease was not given up, it runs out", "err", resigned)
 	}
 	return deposed(err)
 }
 
 // awaitLease takes the lease, waiting while another core holds it.
-func awaitLease(ctx context.Context, leases bus.Leases, holder string, log *slog.Logger) (bus.Lease, error) {
+func (c *candidate) awaitLease(ctx context.Context) (bus.Lease, error) {
 	said := ""
 	for {
 		asking, cancel := context.WithTimeout(ctx, leaseTime)
-		lease, err := leases.Acquire(asking, leaseName, holder, leaseTime)
+		lease, err := c.leases.Acquire(asking, leaseName, c.holder, leaseTime)
 		cancel()
 		switch {
 		case err == nil:
-			log.Info("this core leads", "holder", holder)
+			c.log.Info("this core leads", "holder", c.holder)
 			return lease, nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case errors.Is(err, bus.ErrRefused):
 			return nil, fmt.Errorf("take the leader's lease: %w", err)
 		case err.Error() == said: // said once
+		case errors.Is(err, bus.ErrConflict) && c.keyless != nil:
+			return nil, c.keyless
 		case errors.Is(err, bus.ErrConflict):
-			log.Info("another core leads, this one stands by and serves nothing", "err", err)
+			c.log.Info("another core leads, this one stands by and serves nothing", "err", err)
 		default:
-			log.Warn("the leader's lease cannot be taken, trying again", "err", err)
+			c.log.Warn("the leader's lease cannot be taken, trying again", "err", err)
 		}
 		said = err.Error()
 		select {

@@ -43,6 +43,17 @@ func (p Paths) PKI() string { return p.join("pki") }
 // Core is the folder of what the core keeps beside the log.
 func (p Paths) Core() string { return p.join("core") }
 
+// Key is the file with the key that the log is encrypted with.
+func (p Paths) Key() string { return p.join("core", "key") }
+
+// rel is a path within the data folder, for messages.
+func (p Paths) rel(path string) string {
+	if short, err := filepath.Rel(p.Data, path); err == nil {
+		return short
+	}
+	return path
+}
+
 // Compiled is the folder of compiled modules, shared by all nodes here.
 func (p Paths) Compiled() string { return p.join("compiled") }
 
