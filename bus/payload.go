@@ -96,14 +96,15 @@ func nodePayloads() []Payload {
 	term := Field{Name: "term", Type: "integer", Summary: "the leader's term"}
 	return []Payload{
 		{Name: "Desired", ContentType: "application/vnd.kubernetes.protobuf",
-			Summary: "An object that the node is to act on, in the storage encoding: Kubernetes' protobuf envelope, or JSON of kinds that have none. Empty for unset and mark.",
+			Summary: "An object that the node is to act on, in the storage encoding: Kubernetes' protobuf envelope, or JSON of kinds that have none. Empty for all but set.",
 			Headers: []Field{
 				{Name: "Term", Type: "integer", Summary: "the leader's term; a lower one than was seen is ignored, a higher one means to pull the whole set"},
 				{Name: "Sequence", Type: "integer", Summary: "of this node's messages; a gap means that something was lost. A mark repeats the newest"},
-				{Name: "Action", Type: "string", Summary: "set, unset or mark"},
-				{Name: "Key", Type: "string", Optional: true, Summary: "`group/resource/namespace/name`; not of a mark"},
-				{Name: "Uid", Type: "string", Optional: true, Summary: "the object's UID; not of a mark"},
-				{Name: "Version", Type: "integer", Optional: true, Summary: "a hash of what the node is to hold, part of the digest; not of a mark"}}},
+				{Name: "Action", Type: "string", Summary: "set, unset, mark, or dismiss: a process of another epoch is to stop"},
+				{Name: "Key", Type: "string", Optional: true, Summary: "`group/resource/namespace/name`; of set and unset"},
+				{Name: "Uid", Type: "string", Optional: true, Summary: "the object's UID; of set and unset"},
+				{Name: "Version", Type: "integer", Optional: true, Summary: "a hash of what the node is to hold, part of the digest; of set and unset"},
+				{Name: "Epoch", Type: "integer", Optional: true, Summary: "the node's current epoch, 0 if there is no such node; of dismiss"}}},
 		{Name: "Heartbeat", ContentType: jsonType, Summary: "That a node lives.",
 			Fields: []Field{epoch,
 				{Name: "term", Type: "integer", Summary: "the term that the node last heard of"},
@@ -115,6 +116,7 @@ func nodePayloads() []Payload {
 		{Name: "Registered", ContentType: jsonType, Summary: "The node is admitted.", Fields: []Field{epoch, term}},
 		{Name: "Observation", ContentType: jsonType, Summary: "What a node observed, up to 500 of each sort.",
 			Fields: []Field{epoch,
+				{Name: "batch", Type: "integer", Summary: "counts the calls of one epoch; one that was overtaken is refused"},
 				{Name: "pods", Type: "array", Optional: true, Summary: "namespace, name, uid, status (what the node owns of it) and gone (a pod that was being deleted has ended)"},
 				{Name: "events", Type: "array", Optional: true, Summary: "about, type, reason, message and timestamp"}}},
 		{Name: "Observed", ContentType: jsonType, Summary: "All was committed, except what is named.",
