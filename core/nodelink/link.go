@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -99,8 +100,7 @@ func (l *Link) Register(ctx context.Context, node *corev1.Node) (int64, error) {
 	var answer registered
 	err := l.persist(ctx, func() error {
 		err := l.call(ctx, methodRegister, registration{Node: node}, &answer)
-		var refused *bus.CallError
-		if errors.As(err, &refused) {
+		if forGood(err) {
 			return &finalError{err}
 		}
 		return err
@@ -112,6 +112,12 @@ func (l *Link) Register(ctx context.Context, node *corev1.Node) (int64, error) {
 	defer l.mu.Unlock()
 	l.epoch, l.batches = answer.Epoch, 0
 	return answer.Epoch, nil
+}
+
+// forGood tells whether the same request would be refused again.
+func forGood(err error) bool {
+	var call *bus.CallError
+	return errors.Is(err, bus.ErrRefused) || (errors.As(err, &call) && strings.HasPrefix(call.Reason, refusedPrefix))
 }
 
 // finalError is one that another try will not change.
@@ -127,7 +133,11 @@ func (l *Link) persist(ctx context.Context, try func() error) error {
 		if err == nil || ended(err) || errors.As(err, &final) {
 			return err
 		}
-		l.log.Debug("core does not answer", "err", err)
+		if delay < retryLast {
+			l.log.Debug("core does not answer, trying again", "err", err)
+		} else {
+			l.log.Warn("core does not answer, trying again", "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
@@ -200,8 +210,7 @@ func (l *Link) send(ctx context.Context) error {
 // be too large, or one of its parts cannot be read. What is refused alone is
 // given up. The caller holds the lock.
 func (l *Link) refused(err error, batch observation) {
-	var call *bus.CallError
-	if ended(err) || (!errors.As(err, &call) && !errors.Is(err, bus.ErrRefused)) {
+	if !forGood(err) {
 		return
 	}
 	if l.most = max(len(batch.Pods), len(batch.Events)) / 2; l.most > 0 {

@@ -30,7 +30,7 @@ func (h *Hub) observe(ctx context.Context, m bus.Message) (bus.Message, error) {
 	defer leave()
 	o, err := parseObservation(m.Data)
 	if err != nil {
-		return bus.Message{}, fmt.Errorf("observe: %w", err)
+		return bus.Message{}, refuse(err)
 	}
 	switch _, epoch := h.node(name); {
 	case epoch == 0:

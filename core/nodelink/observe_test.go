@@ -237,6 +237,34 @@ func TestHostile(t *testing.T) {
 	})
 }
 
+// TestPoison: what the core can never take is given up, all else gets through.
+func TestPoison(t *testing.T) {
+	run(t, func(w *world, n *node) {
+		var pods []*corev1.Pod
+		for i := range 20 {
+			pods = append(pods, w.bound(pod(fmt.Sprint("p", i)), "n1"))
+		}
+		for i, p := range pods {
+			o := observed(p, corev1.PodRunning)
+			if i == 7 {
+				o.Status.Message = strings.Repeat("x", bus.MaxPayload)
+			}
+			n.Report(o)
+		}
+		time.Sleep(time.Minute)
+		for i, p := range pods {
+			want := corev1.PodRunning
+			if i == 7 {
+				want = corev1.PodPending
+			}
+			w.wantPhase(p.Name, want)
+		}
+		n.Report(observed(pods[7], corev1.PodRunning))
+		time.Sleep(time.Second)
+		w.wantPhase("p7", corev1.PodRunning)
+	})
+}
+
 type logs struct{}
 
 func (logs) Logs(ctx context.Context, q core.LogQuery, w io.Writer) error {

@@ -28,6 +28,12 @@ const (
 	errRemoved    = "removed: this node is not in the cluster any more"
 )
 
+// refusedPrefix begins the reason of a refusal that the same request would
+// meet again. All other errors are worth another try.
+const refusedPrefix = "refused: "
+
+func refuse(err error) error { return fmt.Errorf(refusedPrefix+"%w", err) }
+
 // register admits a node and raises its epoch.
 func (h *Hub) register(ctx context.Context, m bus.Message) (bus.Message, error) {
 	ctx = core.WithUser(ctx, core.System("node-hub"))
@@ -39,9 +45,12 @@ func (h *Hub) register(ctx context.Context, m bus.Message) (bus.Message, error) 
 	defer leave()
 	r, err := parseRegistration(name, m.Data)
 	if err != nil {
-		return bus.Message{}, fmt.Errorf("register: %w", err)
+		return bus.Message{}, refuse(err)
 	}
 	epoch, err := h.admit(ctx, r.Node)
+	if final(err) {
+		return bus.Message{}, refuse(err)
+	}
 	if err != nil {
 		return bus.Message{}, fmt.Errorf("register node %s: %w", name, err)
 	}

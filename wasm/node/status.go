@@ -171,6 +171,9 @@ func containerStatus(pod *corev1.Pod, c *container, initializing bool) corev1.Co
 		Name: c.spec.Name, Image: c.spec.Image, ImageID: c.imageID, RestartCount: c.restarts, Started: &up,
 		Ready: up && c.role != initial || c.role == initial && c.passed(),
 	}
+	if up {
+		s.Image = c.image // not yet the one that is desired, perhaps
+	}
 	if c.id != "" {
 		s.ContainerID = containerID(pod, c.id)
 	}
