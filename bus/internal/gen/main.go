@@ -98,49 +98,62 @@ var parameter = regexp.MustCompile(`<([a-z]+)>`)
 func asyncAPI() []byte {
 	var b bytes.Buffer
 	printf(&b, "# Generated from bus/tree.go and bus/payload.go by go generate ./bus. Do not edit.\n")
-	printf(&b, "asyncapi: 3.0.0\ninfo:\n  title: Weft\n  version: v1\n  description: What travels over NATS.\ndefaultContentType: application/json\nchannels:\n")
+	printf(&b, "asyncapi: 3.0.0\ninfo:\n  title: Weft\n  version: v1\n  description: What travels over NATS.\ndefaultContentType: application/json\n")
+	channels(&b)
+	operations(&b)
+	components(&b)
+	return b.Bytes()
+}
+
+func channels(b io.Writer) {
+	printf(b, "channels:\n")
 	for _, s := range bus.Subjects() {
-		printf(&b, "  %s:\n    address: %s\n    description: %s\n", s.Name, strconv.Quote(parameter.ReplaceAllString(s.Pattern, "{$1}")), strconv.Quote(s.Summary))
+		printf(b, "  %s:\n    address: %s\n    description: %s\n", s.Name, strconv.Quote(parameter.ReplaceAllString(s.Pattern, "{$1}")), strconv.Quote(s.Summary))
 		if names := parameter.FindAllStringSubmatch(s.Pattern, -1); len(names) > 0 {
-			printf(&b, "    parameters:\n")
+			printf(b, "    parameters:\n")
 			for _, n := range names {
-				printf(&b, "      %s: {}\n", n[1])
+				printf(b, "      %s: {}\n", n[1])
 			}
 		}
 		for i, m := range messagesOn(s) {
 			if i == 0 {
-				printf(&b, "    messages:\n")
+				printf(b, "    messages:\n")
 			}
-			printf(&b, "      %s:\n        $ref: '#/components/messages/%s'\n", m, m)
+			printf(b, "      %s:\n        $ref: '#/components/messages/%s'\n", m, m)
 		}
 	}
-	printf(&b, "operations:\n")
+}
+
+func operations(b io.Writer) {
+	printf(b, "operations:\n")
 	for _, s := range bus.Subjects() {
 		action := "send" // as seen by a core
 		if s.From != "core" {
 			action = "receive"
 		}
-		printf(&b, "  %s:\n    action: %s\n    channel:\n      $ref: '#/channels/%s'\n", s.Name, action, s.Name)
+		printf(b, "  %s:\n    action: %s\n    channel:\n      $ref: '#/channels/%s'\n", s.Name, action, s.Name)
 		if s.Reply != "" {
-			printf(&b, "    reply:\n      channel:\n        $ref: '#/channels/inbox'\n      messages:\n      - $ref: '#/channels/inbox/messages/%s'\n", s.Reply)
+			printf(b, "    reply:\n      channel:\n        $ref: '#/channels/inbox'\n      messages:\n      - $ref: '#/channels/inbox/messages/%s'\n", s.Reply)
 		}
 	}
-	printf(&b, "components:\n  messages:\n")
+}
+
+func components(b io.Writer) {
+	printf(b, "components:\n  messages:\n")
 	for _, p := range bus.Payloads() {
-		printf(&b, "    %s:\n      contentType: %s\n      summary: %s\n", p.Name, p.ContentType, strconv.Quote(p.Summary))
+		printf(b, "    %s:\n      contentType: %s\n      summary: %s\n", p.Name, p.ContentType, strconv.Quote(p.Summary))
 		if len(p.Headers) > 0 {
-			printf(&b, "      headers:\n        $ref: '#/components/schemas/%sHeaders'\n", p.Name)
+			printf(b, "      headers:\n        $ref: '#/components/schemas/%sHeaders'\n", p.Name)
 		}
 		if len(p.Fields) > 0 {
-			printf(&b, "      payload:\n        $ref: '#/components/schemas/%s'\n", p.Name)
+			printf(b, "      payload:\n        $ref: '#/components/schemas/%s'\n", p.Name)
 		}
 	}
-	printf(&b, "  schemas:\n")
+	printf(b, "  schemas:\n")
 	for _, p := range bus.Payloads() {
-		schema(&b, p.Name+"Headers", p.Headers)
-		schema(&b, p.Name, p.Fields)
+		schema(b, p.Name+"Headers", p.Headers)
+		schema(b, p.Name, p.Fields)
 	}
-	return b.Bytes()
 }
 
 // messagesOn returns the payloads that travel on a subject: on the inbox, all
