@@ -254,3 +254,17 @@ func benchmarkPlace(b *testing.B, podCount, nodeCount int) {
 func BenchmarkPlace1000On100(b *testing.B)  { benchmarkPlace(b, 1000, 100) }
 func BenchmarkPlace10000On5(b *testing.B)   { benchmarkPlace(b, 10000, 5) }
 func BenchmarkPlace1000On5000(b *testing.B) { benchmarkPlace(b, 1000, 5000) }
+
+// A pod whose node goes while it is being bound, and that is then not bound,
+// must count nowhere when the node is back.
+func TestStateForgetsWhatWasOnlyAssumed(t *testing.T) {
+	s := stateOf([]*corev1.Node{testNode("a", "4", "4Gi", 10)})
+	pod := testPod("p", "1", "1Gi")
+	s.assume(pod, "a")
+	s.RemoveNode("a")
+	s.SetPod(pod) // it is bound nowhere
+	s.SetNode(testNode("a", "4", "4Gi", 10))
+	if got := s.nodes[0].usage.requested.cpu; got != 0 {
+		t.Errorf("the node has %d in use", got)
+	}
+}
