@@ -16,9 +16,15 @@
 // its last growth was refused is reported as OutOfMemory. A module's own
 // declared maximum is no limit of ours: to fail there is an ordinary end.
 //
-// # Killing
+// # Processors
 //
-// Code is compiled so that it can be interrupted; see interruptible.
+// Modules are metered (wasm/meter) before they are compiled: a guest that
+// computes calls back every millisecond at least. There it ends if it was
+// killed, rests if it is above its CPU limit, hands its slot to a guest that had
+// less of its share, and lets Go's garbage collector run. Its CPU time is the
+// time between its calls, by the clock; what the guest waits for in the host
+// does not count. What cannot be metered runs interruptible, several times
+// slower and without a CPU limit.
 package engine
 
 import (
@@ -33,6 +39,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -54,7 +61,7 @@ const (
 
 // cacheVersion names the folder of compiled code. It changes with how we
 // compile; wazero's version and the processor are parts of its own names.
-const cacheVersion = "v1"
+const cacheVersion = "v2"
 
 // Config configures an Engine. The zero value of an optional field means its
 // default.
@@ -72,6 +79,12 @@ type Config struct {
 	// Rewrite, if not nil, changes a module before it is compiled. It is
 	// called once a module, and its errors mean that the module is invalid.
 	Rewrite func([]byte) ([]byte, error)
+	// Slots is how many guests may compute at once. Optional, one less than
+	// GOMAXPROCS (but 1 at least): the rest of the process needs a processor.
+	Slots int
+	// Unmetered runs all modules interruptible instead of metered: slower, and
+	// without CPU limits.
+	Unmetered bool
 	// Logger is required.
 	Logger *slog.Logger
 }
@@ -80,11 +93,15 @@ type Config struct {
 type Engine struct {
 	config  Config
 	rt      wazero.Runtime
+	turns   turns
 	cache   wazero.CompilationCache // nil: none
 	world   *host.World
 	flusher logfile.Flusher
 	flight  singleflight.Group
 	guests  sync.WaitGroup // instances and compilations
+
+	slowMu sync.Mutex
+	slow   wazero.Runtime // for what is not metered; nil: not needed yet
 
 	mu        sync.Mutex
 	modules   map[string]*compiled // by digest
@@ -114,22 +131,34 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 		c.IdleModules = DefaultIdleModules
 	}
 	e := &Engine{config: c, modules: map[string]*compiled{}, sandboxes: map[string]*sandbox{}}
-	rc := interruptible(wazero.NewRuntimeConfigCompiler().WithDebugInfoEnabled(false))
+	if e.turns.free = c.Slots; c.Slots <= 0 {
+		e.turns.free = max(runtime.GOMAXPROCS(0)-1, 1)
+	}
 	if c.CacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(c.CacheDir, cacheVersion))
 		if err != nil {
 			return nil, fmt.Errorf("open compilation cache: %w", err)
 		}
 		e.cache = cache
-		rc = rc.WithCompilationCache(cache)
 	}
-	e.rt = wazero.NewRuntimeWithConfig(ctx, rc)
+	e.rt = wazero.NewRuntimeWithConfig(ctx, e.runtimeConfig())
 	world, err := host.Provide(ctx, e.rt)
+	if err == nil {
+		err = provideRefill(ctx, e.rt)
+	}
 	if err != nil {
 		return nil, errors.Join(err, e.Close(ctx))
 	}
 	e.world = world
 	return e, nil
+}
+
+func (e *Engine) runtimeConfig() wazero.RuntimeConfig {
+	rc := wazero.NewRuntimeConfigCompiler().WithDebugInfoEnabled(false)
+	if e.cache != nil {
+		rc = rc.WithCompilationCache(e.cache)
+	}
+	return rc
 }
 
 // Run writes out the guests' logs until ctx ends; then it closes the Engine.
@@ -156,6 +185,9 @@ func (e *Engine) Close(ctx context.Context) error {
 	}
 	e.guests.Wait()
 	err = errors.Join(err, e.rt.Close(ctx))
+	if e.slow != nil {
+		err = errors.Join(err, e.slow.Close(ctx))
+	}
 	if e.cache != nil {
 		err = errors.Join(err, e.cache.Close(ctx))
 	}
@@ -183,11 +215,11 @@ func (e *Engine) load(ctx context.Context, digest, path string) (*compiled, erro
 			return nil, err
 		}
 	}
-	code, err := e.compile(ctx, binary)
+	rt, code, err := e.translate(ctx, digest, binary)
 	if err != nil {
 		return nil, err
 	}
-	return &compiled{digest: digest, path: path, info: info, code: code}, nil
+	return &compiled{digest: digest, path: path, info: info, rt: rt, code: code, metered: rt == e.rt}, nil
 }
 
 // read returns the file's content if it is what the digest says.
@@ -225,15 +257,6 @@ func (e *Engine) rewrite(binary []byte) (out []byte, err error) {
 		err = fmt.Errorf("%w: %w", wasm.ErrInvalidModule, err)
 	}
 	return out, err
-}
-
-// compile calls wazero, which panics on some malformed modules.
-func (e *Engine) compile(ctx context.Context, binary []byte) (code wazero.CompiledModule, err error) {
-	defer recovered(&err)
-	if code, err = e.rt.CompileModule(ctx, binary); err != nil {
-		err = fmt.Errorf("%w: it does not compile: %w", wasm.ErrInvalidModule, err)
-	}
-	return code, err
 }
 
 func recovered(err *error) {

@@ -24,6 +24,7 @@ type instance struct {
 	guest   *host.Guest
 	log     *logfile.Writer
 	memory  memory
+	pace    *pace // nil: it is not metered
 	started time.Time
 
 	cancel  context.CancelFunc
@@ -81,6 +82,10 @@ func (i *instance) run(ctx context.Context) {
 // execute runs the guest's code. No panic leaves it.
 func (i *instance) execute(ctx context.Context) (exit wasm.Exit) {
 	phase := instantiating
+	if i.pace != nil {
+		ctx = context.WithValue(ctx, paceKey{}, i.pace)
+		defer i.pace.pause()
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			exit = i.classify(phase, fmt.Errorf("the runtime failed: %v", r))
@@ -94,7 +99,7 @@ func (i *instance) execute(ctx context.Context) (exit wasm.Exit) {
 		phase = starting
 		close(i.running) // it runs code from here on, for ever perhaps
 	}
-	mod, err := i.sandbox.engine.rt.InstantiateModule(
+	mod, err := i.module.rt.InstantiateModule(
 		experimental.WithMemoryAllocator(ctx, &i.memory), i.module.code, config)
 	if err != nil {
 		return i.classify(phase, err)
@@ -115,6 +120,9 @@ func (i *instance) call(ctx context.Context, mod api.Module) error {
 	}
 	if _, err := mod.ExportedFunction("_initialize").Call(ctx); err != nil {
 		return err
+	}
+	if i.pace != nil {
+		i.pace.pause()
 	}
 	<-ctx.Done()
 	return ctx.Err()
@@ -174,10 +182,15 @@ func (i *instance) kill() {
 	i.cancel()
 }
 
-// Usage implements wasm.Instance. CPU time is the time that the guest has not
-// slept: more than the truth when guests compete for processors.
+// Usage implements wasm.Instance. CPU time of what is not metered is the time
+// that the guest has not slept: more than the truth when guests compete for
+// processors.
 func (i *instance) Usage(context.Context) (wasm.Usage, error) {
 	u := wasm.Usage{MemoryBytes: i.memory.used.Load()}
+	if i.pace != nil {
+		u.CPU = i.pace.total()
+		return u, nil
+	}
 	end := time.Now()
 	select {
 	case <-i.done:

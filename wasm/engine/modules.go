@@ -17,6 +17,9 @@ type compiled struct {
 	path   string
 	info   *module.Info
 	code   wazero.CompiledModule
+	rt     wazero.Runtime // that compiled it
+
+	metered bool
 
 	// Guarded by the Engine's mu.
 	running int    // instances

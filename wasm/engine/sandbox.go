@@ -107,6 +107,10 @@ func (s *sandbox) add(ctx context.Context, m wasm.Module, p wasm.Program) (*inst
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	i := newInstance(s, c, p, limit)
 	i.cancel, i.guest.Done = cancel, life.Done()
+	if c.metered {
+		i.pace = newPace(&s.engine.turns, p.Limits, life.Done())
+		i.guest.Pause, i.guest.Resume = i.pace.pause, i.pace.resume
+	}
 	s.instances[p.ID] = i
 	s.engine.guests.Go(func() { i.run(life) })
 	return i, nil

@@ -103,6 +103,9 @@ type Guest struct {
 	Mounts   []wasm.Mount
 	// Done, when closed, ends what the guest waits for in the host.
 	Done <-chan struct{}
+	// Pause and Resume, if not nil, are called around what the guest waits for
+	// in the host, in its goroutine.
+	Pause, Resume func()
 
 	slept    atomic.Int64 // nanoseconds of finished sleeps
 	sleeping atomic.Int64 // when the present sleep began, 0 if it does not sleep
@@ -155,6 +158,9 @@ func (g *Guest) sleep(ns int64) {
 	if ns <= 0 {
 		return
 	}
+	if g.Pause != nil {
+		g.Pause()
+	}
 	begin := time.Now()
 	g.sleeping.Store(max(int64(begin.Sub(origin)), 1))
 	timer := time.NewTimer(time.Duration(ns))
@@ -166,6 +172,9 @@ func (g *Guest) sleep(ns int64) {
 	}
 	g.sleeping.Store(0)
 	g.slept.Add(int64(time.Since(begin)))
+	if g.Resume != nil {
+		g.Resume()
+	}
 }
 
 // Slept returns how long the guest has slept in the host until now.
