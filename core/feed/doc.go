@@ -31,7 +31,9 @@
 //     connection: perhaps the same.
 //
 // Whatever was missed is returned by "resume" from the position; the revision
-// in its answer is the new position. An error with code 410 says that it is no
+// in its answer is the new position. Who follows all namespaces of a resource
+// may resume them together, without a namespace, from the position of the list
+// or of the last such answer. An error with code 410 says that it is no
 // longer kept: list again.
 //
 // A core that starts or takes over does not know what was published before.

@@ -50,10 +50,12 @@ func New(c Config) (*Feed, error) {
 // Run publishes and answers until ctx ends.
 func (f *Feed) Run(ctx context.Context) error {
 	ctx = core.WithUser(ctx, core.System("feed"))
+	// What is committed after whoever asks first got an answer has an event.
+	from := f.config.Client.Snapshot().Revision()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return f.serve(ctx) })
 	group.Go(func() error {
-		f.follow(ctx)
+		f.follow(ctx, from)
 		return nil
 	})
 	return group.Wait()
@@ -74,8 +76,9 @@ type followed struct {
 	gone time.Time // when it left the catalogue; zero while it is in it
 }
 
-// follow has the changes of each kind published while it is served.
-func (f *Feed) follow(ctx context.Context) {
+// follow has the changes of each kind after a revision published while it is
+// served.
+func (f *Feed) follow(ctx context.Context, from int64) {
 	var followers sync.WaitGroup
 	defer followers.Wait()
 	running := map[core.GroupResource]*followed{}
@@ -83,7 +86,7 @@ func (f *Feed) follow(ctx context.Context) {
 	defer tick.Stop()
 	// What was not in the catalogue at the last look has no change up to the
 	// revision that was read before that look.
-	generation, next := int64(-1), f.config.Client.Snapshot().Revision()
+	generation, next := int64(-1), from
 	for {
 		since := next
 		next = f.config.Client.Snapshot().Revision()

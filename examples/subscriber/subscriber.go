@@ -154,14 +154,10 @@ func pairOf(e *event) pair {
 	return pair{t[0], t[1], t[2]}
 }
 
+// position is up to where everything of a pair was seen: by itself, with its
+// whole resource, or with the whole cluster.
 func (s *subscriber) position(p pair) uint64 {
-	if at, ok := s.positions[p]; ok {
-		return at
-	}
-	if at, ok := s.positions[pair{p.group, p.resource, ""}]; ok { // of a list of all namespaces
-		return at
-	}
-	return s.start // a kind that was not there
+	return max(s.positions[p], s.positions[pair{p.group, p.resource, ""}], s.start)
 }
 
 // say prints a line; who reads it no longer has ended us.
@@ -188,14 +184,14 @@ func (s *subscriber) resumeSilent(ctx context.Context, long time.Duration) error
 
 // resume asks for what came after the position, or lists again.
 func (s *subscriber) resume(ctx context.Context, p pair) error {
-	for {
+	for from := s.position(p); ; {
 		var r struct {
 			Events   []event `json:"events"`
 			Revision uint64  `json:"revision,string"`
 			More     bool    `json:"more"`
 		}
 		err := s.ask(ctx, "resume", map[string]any{
-			"group": p.group, "resource": p.resource, "namespace": p.namespace, "from": fmt.Sprint(s.position(p)),
+			"group": p.group, "resource": p.resource, "namespace": p.namespace, "from": fmt.Sprint(from),
 		}, &r)
 		var refused *refusal
 		if errors.As(err, &refused) && refused.Code == 410 { // it is no longer kept
@@ -209,10 +205,14 @@ func (s *subscriber) resume(ctx context.Context, p pair) error {
 			return err
 		}
 		for i := range r.Events {
-			s.print(&r.Events[i])
+			e := &r.Events[i]
+			if of := pairOf(e); e.Revision > s.position(of) { // else it is old
+				s.positions[of] = e.Revision
+				s.print(e)
+			}
 		}
-		s.positions[p] = max(s.position(p), r.Revision)
-		if !r.More {
+		if from = r.Revision; !r.More {
+			s.positions[p] = max(s.positions[p], from)
 			return nil
 		}
 	}
@@ -270,7 +270,7 @@ func (s *subscriber) list(ctx context.Context, p pair) error {
 		if s.start == 0 {
 			s.start = page.Revision
 		}
-		s.positions[p] = page.Revision
+		s.positions[p], s.heard[p] = page.Revision, time.Now()
 		s.say("LISTED    %s: %d objects at %d", p, count, page.Revision)
 		return nil
 	}
