@@ -65,7 +65,7 @@ const historyWorkers = 4
 // everything acknowledged is there, all or nothing of each commit, in the
 // order of revisions that no restart uses again, and watches tell all of it.
 func TestHistories(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(histories) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := &history{t: t, disk: newDisk(), state: model{}}
