@@ -108,10 +108,11 @@ func newExecutor(s *settings.Settings, folder string, log *slog.Logger, dieToget
 // RunExecutor is the executor's process: it runs guests for the agent that
 // started it.
 func RunExecutor(ctx context.Context, input io.Reader, log *slog.Logger) error {
-	var debugging sync.WaitGroup
-	defer debugging.Wait()
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	tasks.Go(func() { _ = rest(ctx) }) // it never fails
 	return executor.Main(ctx, executor.MainConfig{
 		Input: input, Logger: log,
 		Open: func(ctx context.Context, raw json.RawMessage) (executor.Runtime, error) {
@@ -120,7 +121,7 @@ func RunExecutor(ctx context.Context, input io.Reader, log *slog.Logger) error {
 				return nil, fmt.Errorf("decode executor settings: %w", err)
 			}
 			if own.Debug != "" {
-				debugging.Go(func() { debug.Serve(ctx, own.Debug, log) })
+				tasks.Go(func() { debug.Serve(ctx, own.Debug, log) })
 			}
 			return engine.New(ctx, engine.Config{CacheDir: own.Compiled, Logger: log})
 		},

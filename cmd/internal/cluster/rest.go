@@ -19,9 +19,6 @@ const (
 // to rest, until ctx ends. Go alone collects what a start or a burst has left
 // only when as much again was allocated, or after two minutes, and keeps the
 // pages.
-//
-// An executor must not do so: as long as guests are not metered, a collection
-// waits for one that is busy, and everything else waits with it.
 func rest(ctx context.Context) error {
 	ticker := time.NewTicker(restLook)
 	defer ticker.Stop()
