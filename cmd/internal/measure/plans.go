@@ -115,7 +115,7 @@ func (c *cluster) becomesReady(ctx context.Context, r *Report, what string) erro
 	}
 	r.Add("ready", "API, "+what, "ms", 1000, milliseconds(c.ready))
 	r.Add("ready", "node, "+what, "ms", 1000, milliseconds(node))
-	r.Add("ready", "a first pod, "+what, "ms", 1000, milliseconds(time.Since(c.begin)))
+	r.Add("ready", "a first pod, "+what, "ms", 0, milliseconds(time.Since(c.begin)))
 	return nil
 }
 
