@@ -1,0 +1,143 @@
+package engine_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weftrun/weft/wasm"
+	"github.com/weftrun/weft/wasm/engine"
+	"github.com/weftrun/weft/wasm/wasmtest"
+)
+
+const hostile = "../meter/testdata/hostile/"
+
+func prepareFile(tb testing.TB, e *engine.Engine, path string) wasm.Module {
+	tb.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	m, err := e.Prepare(tb.Context(), wasmtest.Digest(content), path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return m
+}
+
+// Each of them would stop the collector, and with it the process, if it could
+// not be interrupted; and each ends soon after it was killed. A machine that is
+// busy otherwise has three attempts.
+func TestHostile(t *testing.T) {
+	const bound = 50 * time.Millisecond
+	paths, err := filepath.Glob(hostile + "*.wasm")
+	if err != nil || len(paths) < 10 {
+		t.Fatalf("found %v, %v", paths, err)
+	}
+	e := open(t, engine.Config{})
+	for _, path := range paths {
+		name := strings.TrimSuffix(filepath.Base(path), ".wasm")
+		t.Run(name, func(t *testing.T) {
+			m := prepareFile(t, e, path)
+			var collect, kill time.Duration
+			for n := range 3 {
+				collect, kill = torment(t, e, m, fmt.Sprint(name, n))
+				if t.Logf("collected in %v, killed in %v", collect, kill); collect < 2*bound && kill < bound {
+					return
+				}
+			}
+			t.Errorf("the collector took %v, the kill %v", collect, kill)
+		})
+	}
+}
+
+// torment runs two guests and returns how long the collector and a kill took.
+func torment(t *testing.T, e *engine.Engine, m wasm.Module, id string) (collect, kill time.Duration) {
+	s := sandbox(t, e, id)
+	a, b := start(t, s, m, wasm.Program{ID: "a"}), start(t, s, m, wasm.Program{ID: "b"})
+	time.Sleep(20 * time.Millisecond)
+	begin := time.Now()
+	runtime.GC()
+	collect = time.Since(begin)
+	for _, i := range []wasm.Instance{a, b} {
+		begin = time.Now()
+		if err := i.Kill(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := wait(t, i); got.Reason != wasm.Killed {
+			t.Errorf("it was not killed: %+v", got)
+		}
+		kill = max(kill, time.Since(begin))
+	}
+	return collect, kill
+}
+
+// Guests share in proportion to their shares, and one that sleeps mostly is
+// served soon.
+func TestShares(t *testing.T) {
+	e := open(t, engine.Config{Slots: 1})
+	m, s := prepareFile(t, e, hostile+"loop.wasm"), sandbox(t, e, "s")
+	shares := []int64{100, 100, 200, 400}
+	var all []wasm.Instance
+	for n, share := range shares {
+		all = append(all, start(t, s, m, wasm.Program{ID: fmt.Sprint(n), Limits: wasm.Limits{CPUShares: share}}))
+	}
+	time.Sleep(time.Second)
+	var used []time.Duration
+	var total time.Duration
+	for _, i := range all {
+		u, err := i.Usage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		used = append(used, u.CPU)
+		total += u.CPU
+	}
+	t.Logf("used %v", used)
+	for n, u := range used {
+		if want := float64(shares[n]) / 800; float64(u) < 0.8*want*float64(total) || float64(u) > 1.2*want*float64(total) {
+			t.Errorf("guest %d had %.3f of the time, want %.3f", n, float64(u)/float64(total), want)
+		}
+	}
+	if total > 1200*time.Millisecond {
+		t.Errorf("one slot gave %v in a second", total)
+	}
+}
+
+func TestCPULimit(t *testing.T) {
+	e := open(t, engine.Config{})
+	m := prepareFile(t, e, hostile+"loop.wasm")
+	for _, millis := range []int64{10, 100, 500} {
+		t.Run(fmt.Sprint(millis), func(t *testing.T) {
+			i := start(t, sandbox(t, e, fmt.Sprint(millis)), m, wasm.Program{Limits: wasm.Limits{CPUMillis: millis}})
+			usage := func() time.Duration {
+				u, err := i.Usage(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return u.CPU
+			}
+			time.Sleep(300 * time.Millisecond) // what may be saved up is used up
+			begin, before := time.Now(), usage()
+			time.Sleep(1500 * time.Millisecond)
+			got := float64(usage()-before) / float64(time.Since(begin)) * 1000
+			t.Logf("%.2f millicores", got)
+			// A slice more or less at the ends is 1 ms of 1.5 s.
+			if want := float64(millis); got > 1.05*want+1.5 || got < 0.9*want-1.5 {
+				t.Errorf("got %.2f millicores, want %d", got, millis)
+			}
+			begin = time.Now()
+			if err := i.Kill(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			wait(t, i)
+			if d := time.Since(begin); d > 50*time.Millisecond {
+				t.Errorf("a guest at rest was killed in %v", d)
+			}
+		})
+	}
+}
