@@ -197,9 +197,9 @@ func summary(all []wait) []string {
 	for _, w := range all {
 		key := alike{w.group, strings.ReplaceAll(w.why, strings.TrimPrefix(w.what, "pod/"), "...")}
 		if count[key] == 0 {
-			order, first[key] = append(order, key), w.what
+			order, first[key] = append(order, key), w.what+": "+w.why
 			if w.what != w.group {
-				first[key] = w.group + ": " + w.what
+				first[key] = w.group + ": " + first[key]
 			}
 		}
 		count[key]++
@@ -210,7 +210,7 @@ func summary(all []wait) []string {
 			lines = append(lines, fmt.Sprintf("%s: %d pods: %s", key.group, n, key.why))
 			continue
 		}
-		lines = append(lines, first[key]+": "+key.why)
+		lines = append(lines, first[key])
 	}
 	return lines
 }
