@@ -81,11 +81,11 @@ func (liar) Decide(_ context.Context, r *wire.DecideRequest) (*wire.DecideRespon
 	case "100 MB":
 		d.Memory = &wire.Memory{Data: make([]byte, 100<<20)}
 	case "many parts":
-		d.Create = make([][]byte, 20<<20)
+		d.Create = make([][]byte, 1<<20)
 	case "many parts within":
-		d.Finalizers = &wire.Finalizers{Names: make([]string, 20<<20)}
+		d.Finalizers = &wire.Finalizers{Names: make([]string, 1<<20)}
 	case "large object":
-		d.Create = [][]byte{[]byte(`{"apiVersion":"v1","kind":"Pod","x":[` + strings.Repeat("{},", 10<<20) + `{}]}`)}
+		d.Create = [][]byte{[]byte(`{"apiVersion":"v1","kind":"Pod","x":[` + strings.Repeat("{},", 2<<20) + `{}]}`)}
 	case "deep object":
 		d.Create = [][]byte{[]byte(strings.Repeat(`{"a":`, 1<<19) + "1" + strings.Repeat("}", 1<<19))}
 	case "garbage":
@@ -93,7 +93,7 @@ func (liar) Decide(_ context.Context, r *wire.DecideRequest) (*wire.DecideRespon
 	case "a list":
 		d.Create = [][]byte{[]byte(`{"apiVersion":"v1","kind":"List","items":[]}`)}
 	case "long error":
-		return &wire.DecideResponse{Error: strings.Repeat("no ", 5<<20)}, nil
+		return &wire.DecideResponse{Error: strings.Repeat("no ", 1<<20)}, nil
 	case "missing":
 		return &wire.DecideResponse{Missing: []string{"u"}}, nil
 	case "nothing":
@@ -112,7 +112,7 @@ func TestLyingPlugin(t *testing.T) {
 		{"100 MB", "larger than max"},
 		{"many parts", "too many parts"},
 		{"many parts within", "too many parts"},
-		{"large object", "create[0]: an object of 31457321 bytes is too large"},
+		{"large object", "create[0]: an object of 6291497 bytes is too large"},
 		{"deep object", "create[0]: decode object"},
 		{"garbage", "update[0]: decode object"},
 		{"a list", "create[0]: decode object"},

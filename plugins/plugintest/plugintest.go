@@ -124,7 +124,7 @@ func overWire(t *testing.T, controller core.Controller, seen core.Observation, f
 
 // Remote serves controllers as a plugin process would, within this process,
 // and returns the core's end.
-func Remote(t *testing.T, controllers ...core.Controller) (*wire.Client, []core.Description) {
+func Remote(t testing.TB, controllers ...core.Controller) (*wire.Client, []core.Description) {
 	t.Helper()
 	server, err := wire.NewServer(controllers...)
 	if err != nil {
