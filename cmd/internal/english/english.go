@@ -11,6 +11,4 @@ import "k8s.io/kubectl/pkg/util/i18n"
 // ask for them while they are initialised, and the only way to refuse is to be
 // there first: this package needs little, and its path sorts before theirs, so
 // Go initialises it earlier.
-//
-//nolint:gochecknoglobals // see above
 var tooLate = i18n.SetLoadTranslationsFunc(func() error { return nil })

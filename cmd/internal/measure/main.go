@@ -77,11 +77,11 @@ func parse(args []string, out io.Writer) (*options, error) {
 			return nil, fmt.Errorf("only: %q is not one of %s", name, strings.Join(names(), ", "))
 		}
 	}
-	for name, n := range map[string]int{
+	for name, n := range map[string]int{ // at most a million, so that an int32 holds them
 		"rounds": o.rounds, "pods": o.pods, "replicas": o.replicas, "completions": o.completions, "objects": o.objects, "creates": o.creates,
 	} {
-		if n < 1 {
-			return nil, fmt.Errorf("%s: %d must be positive", name, n)
+		if n < 1 || n > 1e6 {
+			return nil, fmt.Errorf("%s: %d is not from 1 to 1000000", name, n)
 		}
 	}
 	return o, nil

@@ -18,7 +18,7 @@ type plan struct {
 	run  func(context.Context, *options, *Report) error
 }
 
-//nolint:gochecknoglobals // a constant list
+// plans are all of them, in their order within a round.
 var plans = []plan{
 	{"ready", measureReady},
 	{"idle", onCluster("up", measureIdle)},

@@ -125,7 +125,7 @@ func (c *cluster) startPod(ctx context.Context, w watch.Interface, name string) 
 // measureReplicas applies a Deployment, waits until all run, and deletes it.
 func measureReplicas(ctx context.Context, b *bench) error {
 	b.group = fmt.Sprintf("%d replicas", b.replicas)
-	replicas := int32(b.replicas) //nolint:gosec // was checked to be small by its use
+	replicas := int32(b.replicas)
 	t := template("park.wasm", "park", corev1.RestartPolicyAlways)
 	deployment := &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: "park"},
@@ -215,7 +215,7 @@ func (b *bench) deleteReplicas(ctx context.Context, w watch.Interface) error {
 // measureJob runs a Job of tasks that end at once.
 func measureJob(ctx context.Context, b *bench) error {
 	b.group = fmt.Sprintf("job of %d completions, %d at a time", b.completions, max(b.completions/10, 1))
-	completions := int32(b.completions) //nolint:gosec // was checked to be small by its use
+	completions := int32(b.completions)
 	parallelism := max(completions/10, 1)
 	run := func(name string, completions int32) (time.Duration, error) {
 		job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: batchv1.JobSpec{
