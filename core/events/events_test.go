@@ -1,7 +1,6 @@
 package events
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/weftrun/weft/core"
+	"github.com/weftrun/weft/core/coretest"
 	"github.com/weftrun/weft/core/coretest/mapstore"
 )
 
@@ -23,15 +23,7 @@ func start(t *testing.T) (*Recorder, *mapstore.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	coretest.Run(t, r.Run)
 	return r, client
 }
 

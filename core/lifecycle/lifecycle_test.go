@@ -1,12 +1,9 @@
 package lifecycle
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,26 +15,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/weftrun/weft/core"
+	"github.com/weftrun/weft/core/coretest"
 	"github.com/weftrun/weft/core/coretest/mapstore"
 	"github.com/weftrun/weft/core/registry"
 )
-
-type recorded struct {
-	mu   sync.Mutex
-	list []string
-}
-
-func (r *recorded) Event(source string, about corev1.ObjectReference, kind, reason, message string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.list = append(r.list, fmt.Sprintf("%s %s %s %s: %s", source, about.Name, kind, reason, message))
-}
-
-func (r *recorded) has(part string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.list, func(line string) bool { return strings.Contains(line, part) })
-}
 
 // strategies are the built-in kinds with those that a test needs besides.
 func strategies() []*registry.Strategy {
@@ -60,7 +41,7 @@ func strategies() []*registry.Strategy {
 type fixture struct {
 	t      *testing.T
 	client *registry.Registry
-	events *recorded
+	events *coretest.Events
 }
 
 // start runs a Lifecycle over a registry within the test's bubble.
@@ -71,20 +52,12 @@ func start(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, client: client, events: &recorded{}}
+	f := &fixture{t: t, client: client, events: &coretest.Events{}}
 	l, err := New(Config{Client: client, Logger: log, Events: f.events})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- l.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	coretest.Run(t, l.Run)
 	f.settle(time.Second)
 	return f
 }
@@ -390,8 +363,8 @@ func TestSilentNodeLosesItsPods(t *testing.T) {
 		if !deleting("impatient") || deleting("patient") {
 			t.Errorf("after 25 s: impatient deleted %v, patient deleted %v", deleting("impatient"), deleting("patient"))
 		}
-		if !f.events.has("TaintManagerEviction: Marking for deletion Pod default/impatient") {
-			t.Errorf("events %q", f.events.list)
+		if !f.events.Has("TaintManagerEviction: Marking for deletion Pod default/impatient") {
+			t.Errorf("events %q", f.events.Lines())
 		}
 		f.settle(5 * time.Minute)
 		if !deleting("patient") {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -18,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/weftrun/weft/core"
+	"github.com/weftrun/weft/core/coretest"
 	"github.com/weftrun/weft/core/coretest/mapstore"
 )
 
@@ -111,28 +111,6 @@ func newReplicaSet(name string, replicas int32) *appsv1.ReplicaSet {
 	}
 }
 
-type recorded struct {
-	mu   sync.Mutex
-	list []string
-}
-
-func (r *recorded) Event(source string, about corev1.ObjectReference, kind, reason, message string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.list = append(r.list, fmt.Sprintf("%s %s %s %s: %s", source, about.Name, kind, reason, message))
-}
-
-func (r *recorded) has(part string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, line := range r.list {
-		if strings.Contains(line, part) {
-			return true
-		}
-	}
-	return false
-}
-
 type sources []core.Controller
 
 func (s sources) Controllers() ([]core.Controller, <-chan struct{}) { return s, nil }
@@ -180,28 +158,20 @@ func TestControllersOfOneKindKeepTheirOwnMemories(t *testing.T) {
 type fixture struct {
 	t      *testing.T
 	client *mapstore.Client
-	events *recorded
+	events *coretest.Events
 	r      *Reconciler
 }
 
 // start runs a reconciler with c within the test's bubble.
 func start(t *testing.T, client *mapstore.Client, controllers ...core.Controller) *fixture {
 	t.Helper()
-	f := &fixture{t: t, client: client, events: &recorded{}}
+	f := &fixture{t: t, client: client, events: &coretest.Events{}}
 	var err error
 	f.r, err = New(Config{Client: client, Source: sources(controllers), Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Events: f.events})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- f.r.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	coretest.Run(t, f.r.Run)
 	return f
 }
 
@@ -342,8 +312,8 @@ func TestSlowStartStopsAtTheFirstRefusal(t *testing.T) {
 		if len(last.Failures) != 1 || last.Failures[0].Reason != "Forbidden" || last.Failures[0].Verb != "create" {
 			t.Errorf("failures told: %+v", last.Failures)
 		}
-		if f.events.has("SuccessfulCreate") {
-			t.Errorf("events tell of what was not done: %q", f.events.list)
+		if f.events.Has("SuccessfulCreate") {
+			t.Errorf("events tell of what was not done: %q", f.events.Lines())
 		}
 	})
 }
@@ -378,8 +348,8 @@ func TestConflictIsTriedAgain(t *testing.T) {
 		if !ok || string(memory.(*corev1.Secret).Data[MemoryDatum]) != "kept" {
 			t.Errorf("memory is %v", memory)
 		}
-		if f.events.has("Warning") {
-			t.Errorf("a lost race is no event: %q", f.events.list)
+		if f.events.Has("Warning") {
+			t.Errorf("a lost race is no event: %q", f.events.Lines())
 		}
 	})
 }
@@ -396,8 +366,8 @@ func TestHotLoopIsNamedAndSlowed(t *testing.T) {
 		f.create(newReplicaSet("web", 1))
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if !f.events.has("replicaset-controller web Warning HotLoop") {
-			t.Errorf("the loop was not named: %q", f.events.list)
+		if !f.events.Has("replicaset-controller web Warning HotLoop") {
+			t.Errorf("the loop was not named: %q", f.events.Lines())
 		}
 		if n := c.count(); n > 50 {
 			t.Errorf("%d decisions in a minute", n)
@@ -429,8 +399,8 @@ func TestBadDecisionChangesNothingAndIsShown(t *testing.T) {
 				f.create(newReplicaSet("web", 1))
 				before := f.client.Snapshot().Revision()
 				f.settle()
-				if !f.events.has(reasonInvalid) || !f.events.has(test.want) {
-					t.Errorf("events %q, want %q", f.events.list, test.want)
+				if !f.events.Has(reasonInvalid) || !f.events.Has(test.want) {
+					t.Errorf("events %q, want %q", f.events.Lines(), test.want)
 				}
 				if after := f.client.Snapshot().Revision(); after != before {
 					t.Errorf("the revision went from %d to %d", before, after)
@@ -457,8 +427,8 @@ func TestErrorsAndPanicsAreShown(t *testing.T) {
 				f := start(t, newClient(), c)
 				f.create(newReplicaSet("web", 1))
 				f.settle()
-				if !f.events.has(test.want) {
-					t.Errorf("events %q, want %q", f.events.list, test.want)
+				if !f.events.Has(test.want) {
+					t.Errorf("events %q, want %q", f.events.Lines(), test.want)
 				}
 				if n := c.count(); n < 3 || n > 12 {
 					t.Errorf("%d decisions in two seconds of back-off", n)

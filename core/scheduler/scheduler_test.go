@@ -16,25 +16,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/weftrun/weft/core"
+	"github.com/weftrun/weft/core/coretest"
 	"github.com/weftrun/weft/core/coretest/mapstore"
 )
-
-type recorded struct {
-	mu   sync.Mutex
-	list []string
-}
-
-func (r *recorded) Event(source string, about corev1.ObjectReference, kind, reason, message string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.list = append(r.list, fmt.Sprintf("%s %s %s %s: %s", source, about.Name, kind, reason, message))
-}
-
-func (r *recorded) lines() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.list)
-}
 
 func newClient() *mapstore.Client {
 	return mapstore.NewClient(
@@ -43,22 +27,14 @@ func newClient() *mapstore.Client {
 	)
 }
 
-func start(t *testing.T, client core.Client) *recorded {
+func start(t *testing.T, client core.Client) *coretest.Events {
 	t.Helper()
-	events := &recorded{}
+	events := &coretest.Events{}
 	s, err := New(Config{Client: client, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Events: events})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	coretest.Run(t, s.Run)
 	return events
 }
 
@@ -107,7 +83,7 @@ func TestWaitsSaysWhyAndGoesOn(t *testing.T) {
 			"default-scheduler big Warning FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu.",
 			"default-scheduler big Normal Scheduled: Successfully assigned default/big to b",
 		}
-		if got := events.lines(); !slices.Equal(got, want) {
+		if got := events.Lines(); !slices.Equal(got, want) {
 			t.Errorf("events %q", got)
 		}
 	})
