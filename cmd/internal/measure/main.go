@@ -112,16 +112,8 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 	}
 	report := newReport(o.binary)
 	fmt.Fprintln(out, report.Machine)
-	for round := range o.rounds {
-		for _, p := range plans {
-			if len(o.only) > 0 && !slices.Contains(o.only, p.name) {
-				continue
-			}
-			if err := p.run(ctx, o, report); err != nil {
-				return 1, fmt.Errorf("round %d: %s: %w", round+1, p.name, err)
-			}
-			fmt.Fprintf(out, "round %d of %d: %s measured\n", round+1, o.rounds, p.name)
-		}
+	if err := rounds(ctx, o, report, out); err != nil {
+		return 1, err
 	}
 	fmt.Fprintln(out)
 	if before == nil {
@@ -138,6 +130,21 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 		return 1, fmt.Errorf("above their ceilings: %s", strings.Join(over, "; "))
 	}
 	return 0, nil
+}
+
+func rounds(ctx context.Context, o *options, report *Report, out io.Writer) error {
+	for round := range o.rounds {
+		for _, p := range plans {
+			if len(o.only) > 0 && !slices.Contains(o.only, p.name) {
+				continue
+			}
+			if err := p.run(ctx, o, report); err != nil {
+				return fmt.Errorf("round %d: %s: %w", round+1, p.name, err)
+			}
+			fmt.Fprintf(out, "round %d of %d: %s measured\n", round+1, o.rounds, p.name)
+		}
+	}
+	return nil
 }
 
 func compareFiles(files string, out io.Writer) (int, error) {

@@ -63,7 +63,7 @@ func measurePods(ctx context.Context, b *bench) error {
 	}
 	var seen []steps
 	_, err = b.costs("CPU", func() error {
-		for i := range b.options.pods {
+		for i := range b.pods {
 			s, err := b.startPod(ctx, w, fmt.Sprintf("warm-%d", i))
 			if err != nil {
 				return err
