@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -82,6 +83,9 @@ func Main(ctx context.Context, c MainConfig) error {
 		return errors.New("read what to do from standard input: nonce, socket and dir are required")
 	}
 	debug.SetGCPercent(gcPercent)
+	// Guests take all processors but one of those that Go counts; with one more
+	// than there are, the collector need not wait for them.
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	if b.MemoryLimit > 0 {
 		debug.SetMemoryLimit(b.MemoryLimit)
 	}

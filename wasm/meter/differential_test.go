@@ -1,0 +1,158 @@
+package meter_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/tetratelabs/wazero"
+
+	"github.com/weftrun/weft/wasm/meter"
+)
+
+// TestOpcodes has every instruction once: lengths of immediates that were taken
+// for others would not leave a valid module.
+func TestOpcodes(t *testing.T) {
+	module, err := os.ReadFile("testdata/opcodes.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("testdata/opcodes.wat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, newPlay(t), module, "_start")
+	_, info, err := meter.Rewrite(module, meter.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Two for each line, one line with a single one, and if, its condition and ends.
+	if want := 2*bytes.Count(text, []byte("  unreachable ")) + 1 + 5; info.Instrs != want {
+		t.Errorf("read %d instructions, want %d", info.Instrs, want)
+	}
+}
+
+// differ runs a generated module both ways.
+func differ(t *testing.T, p *play, seed uint64) outcome {
+	t.Helper()
+	module := generate(seed)
+	want, err := p.run(t.Context(), module, "f", seed&0xffff, seed>>48)
+	if err != nil {
+		t.Fatalf("seed %d: the generator's module is invalid: %v", seed, err)
+	}
+	out, _, err := meter.Rewrite(module, meter.Options{Bound: int64(1 + seed%300)})
+	if err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	got, err := p.run(t.Context(), out, "f", seed&0xffff, seed>>48)
+	if err != nil {
+		t.Fatalf("seed %d: metered: %v", seed, err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("seed %d: metered differs:\n%s", seed, diff)
+	}
+	return want
+}
+
+func TestGenerated(t *testing.T) {
+	p := newPlay(t)
+	n := uint64(600)
+	if testing.Short() {
+		n = 100
+	}
+	ends := map[string]int{}
+	for seed := range n {
+		ends[differ(t, p, seed*0x9e3779b97f4a7c15).Err]++
+	}
+	t.Logf("%d refills; ends: %v", p.refills, ends)
+}
+
+func FuzzGenerated(f *testing.F) {
+	f.Add(uint64(1))
+	f.Fuzz(func(t *testing.T, seed uint64) { differ(t, newPlay(t), seed) })
+}
+
+// FuzzMutated feeds what resembles modules. The pass must not panic, must leave
+// a valid module valid, and must not make one valid: an index that was one of
+// nothing could then be one of what was added.
+func FuzzMutated(f *testing.F) {
+	paths, err := filepath.Glob("testdata/hostile/*.wasm")
+	if err != nil {
+		f.Fatal(err)
+	}
+	more, err := filepath.Glob("../wasmtest/modules/*.wasm")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, path := range append(append(paths, more...), "testdata/opcodes.wasm") {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	for seed := range uint64(20) {
+		f.Add(generate(seed))
+	}
+	f.Fuzz(func(t *testing.T, module []byte) {
+		if len(module) > 1<<16 {
+			return
+		}
+		out, info, err := meter.Rewrite(module, meter.Options{})
+		if err != nil || !info.Metered {
+			if err == nil && !bytes.Equal(out, module) {
+				t.Error("a module without code was changed")
+			}
+			if valid(t, module) == nil && !isUnsupported(err) && err != nil {
+				t.Errorf("a valid module was taken for a malformed one: %v", err)
+			}
+			return
+		}
+		before, after := valid(t, module), valid(t, out)
+		if (before == nil) != (after == nil) {
+			t.Errorf("the original: %v; metered: %v", before, after)
+		}
+	})
+}
+
+// valid asks the engine whether a module is valid, without its custom sections,
+// which do not survive.
+func valid(t *testing.T, module []byte) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the compiler panics: %v", r)
+		}
+	}()
+	ctx := context.WithoutCancel(t.Context())
+	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter())
+	defer rt.Close(ctx) //nolint:errcheck // frees memory only
+	_, err = rt.CompileModule(ctx, withoutCustom(module))
+	return err
+}
+
+func withoutCustom(module []byte) []byte {
+	out := append([]byte(nil), module[:min(8, len(module))]...)
+	for rest := module[len(out):]; len(rest) > 0; {
+		size, n := uint64(0), 1
+		for shift := 0; n < len(rest) && n < 6; shift += 7 {
+			c := rest[n]
+			n++
+			size |= uint64(c&0x7f) << shift
+			if c < 0x80 {
+				break
+			}
+		}
+		if size > uint64(len(rest)-n) {
+			return module
+		}
+		if rest[0] != 0 {
+			out = append(out, rest[:n+int(size)]...)
+		}
+		rest = rest[n+int(size):]
+	}
+	return out
+}
