@@ -123,7 +123,7 @@ looked for in it. Ctrl-C stops everything.`,
 			if err != nil {
 				return err
 			}
-			if f.level == "" && s.Source == "" {
+			if f.level == "" && s.Quiet {
 				s.LogLevel = "warn" // a person watches
 				log = logger(s.LogLevel)
 			}

@@ -32,6 +32,7 @@ type Settings struct {
 	Plugins      Plugins `toml:"plugins"`
 	Node         Node    `toml:"node"`
 	Source       string  `toml:"-"` // the file that was read; empty if none
+	Quiet        bool    `toml:"-"` // nothing says what to log
 }
 
 // API settings.
@@ -91,7 +92,7 @@ func Default(data string) *Settings {
 		host = "node"
 	}
 	return &Settings{
-		Data: data, LogLevel: "info",
+		Data: data, LogLevel: "info", Quiet: true,
 		API:  API{Listen: DefaultAPI},
 		NATS: NATS{Listen: DefaultNATS, Replicas: 1},
 		Core: Core{BlobLimit: "256Mi"},
@@ -172,7 +173,7 @@ func (s *Settings) decode(file string, content []byte) error {
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		return fmt.Errorf("settings %s: unknown keys: %s", file, join(unknown))
 	}
-	s.Source = file
+	s.Source, s.Quiet = file, !meta.IsDefined("log_level")
 	return nil
 }
 

@@ -41,7 +41,7 @@ func TestDocumentedDefaults(t *testing.T) {
 	}
 	want := Default(got.Data)
 	want.resolve()
-	got.Source = ""
+	got.Source, got.Quiet = "", true
 	empty := func(s []string) bool { return len(s) == 0 }
 	ignore := cmp.FilterValues(func(a, b []string) bool { return empty(a) && empty(b) }, cmp.Ignore())
 	noLabels := cmp.FilterValues(func(a, b map[string]string) bool { return len(a) == 0 && len(b) == 0 }, cmp.Ignore())
