@@ -39,10 +39,14 @@ func Cases() []Case {
 	return all
 }
 
-// Run runs every case on a carrier of its own.
+// Run runs every case on a carrier of its own, and several at once: they wait
+// for their carriers more than they compute.
 func Run(t *testing.T, open Open) {
 	for _, c := range Cases() {
-		t.Run(c.Name, func(t *testing.T) { RunCase(t, c, open(t)) })
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			RunCase(t, c, open(t))
+		})
 	}
 }
 
