@@ -31,7 +31,7 @@ const (
 	// restartPatience is how long those that ask wait for a process that is
 	// down, counted from when it went down: one that is merely started again is
 	// back by then, and one that is broken must not hold up other kinds.
-	restartPatience = 2 * time.Second
+	restartPatience = 3 * time.Second
 	// stopPatience is how long a process may take to end when asked to.
 	stopPatience = 3 * time.Second
 )
@@ -144,6 +144,7 @@ func (p *process) once(ctx context.Context) error {
 			if request.client != connected {
 				continue // it was about the process before this one
 			}
+			kill() // a loop does not hear that it should end
 			return fmt.Errorf("restart: %s", request.reason)
 		case <-pipes.childEnded:
 			return errors.New("the process ended")
