@@ -66,7 +66,7 @@ func mergeNodeStatus(dst *corev1.NodeStatus, seen corev1.NodeStatus, now metav1.
 			continue
 		}
 		old := dst.Conditions[i]
-		if old.Status == c.Status {
+		if old.Status == c.Status && !old.LastTransitionTime.IsZero() {
 			c.LastTransitionTime = old.LastTransitionTime
 		}
 		if old.Status != c.Status || old.Reason != c.Reason || old.Message != c.Message {
