@@ -134,4 +134,12 @@ func TestOutsideNATS(t *testing.T) {
 	last.said("core is ready")
 	t.Logf("the other leads after %s", time.Since(begin).Round(time.Millisecond))
 	last.must("get", "configmap", "by-the-new-one")
+
+	t.Log("the server ends")
+	begin = time.Now()
+	s.Shutdown()
+	last.endsWith(3, "this core leads no longer")
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("the core ended after %s", took)
+	}
 }
