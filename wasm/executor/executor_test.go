@@ -281,6 +281,7 @@ func TestHungExecutorIsReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	awaitStopped(t, string(old))
 	first.stop()
 
 	second := run(t, dir, config)
@@ -301,6 +302,30 @@ func TestHungExecutorIsReplaced(t *testing.T) {
 			t.Fatal("the one that hung still lives")
 		}
 	}
+}
+
+// awaitStopped waits until no thread of a process that was sent SIGSTOP runs
+// any more: they stop one after the other.
+func awaitStopped(t *testing.T, pid string) {
+	t.Helper()
+	for begin := time.Now(); time.Since(begin) < 10*time.Second; time.Sleep(time.Millisecond) {
+		threads, err := filepath.Glob("/proc/" + pid + "/task/*/stat")
+		if err != nil || len(threads) == 0 {
+			t.Skip("no /proc that tells of threads")
+		}
+		stopped := 0
+		for _, path := range threads {
+			// What follows the name, which is in brackets, begins with the state.
+			stat, err := os.ReadFile(path)
+			if i := strings.LastIndexByte(string(stat), ')'); err == nil && strings.HasPrefix(string(stat[i+1:]), " T") {
+				stopped++
+			}
+		}
+		if stopped == len(threads) {
+			return
+		}
+	}
+	t.Fatal("the process does not stop")
 }
 
 func TestChildThatDoesNotReadBlocksNothing(t *testing.T) {
