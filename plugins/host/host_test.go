@@ -176,8 +176,7 @@ func TestKilledPluginComesBack(t *testing.T) {
 	}
 	for {
 		d, err := decide(t, controllers[0], "")
-		var aside *core.SetAsideError
-		if errors.As(err, &aside) {
+		if _, ok := errors.AsType[*core.SetAsideError](err); ok {
 			continue // asked in the moment it died
 		}
 		if err != nil {
@@ -338,7 +337,7 @@ func hostMain() {
 	}
 	h, err := New(Config{
 		Plugins: []Plugin{{Name: "a", Command: self, Env: []string{"WEFT_TEST_ROLE=plugin"}}},
-		Logger:  slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger:  slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		os.Exit(2)

@@ -177,7 +177,7 @@ func newPipes() (*pipes, error) {
 // started closes what only the child is to hold, and begins to watch it.
 func (p *pipes) started() {
 	_, _ = p.lifeRead.Close(), p.deathWrite.Close()
-	go func() { //nolint:forbidigo // ends with the child, or when the pipe is closed
+	go func() {
 		_, _ = io.Copy(io.Discard, p.deathRead)
 		close(p.childEnded)
 	}()
@@ -198,7 +198,7 @@ func (p *process) start(life context.Context, pipes *pipes, sockets string) (*go
 		err    error
 	}
 	done := make(chan result)
-	go func() { //nolint:forbidigo // ends with the child
+	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		remote, err := dispense(client)
