@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -140,4 +141,28 @@ func TestCPULimit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A module that cannot be metered well runs interruptible.
+func TestUnsuited(t *testing.T) {
+	e := open(t, engine.Config{})
+	data := make([]byte, 33<<20)
+	module := []byte("\x00asm\x01\x00\x00\x00" +
+		"\x01\x04\x01\x60\x00\x00" + // type
+		"\x03\x02\x01\x00" +
+		"\x05\x03\x01\x00\x01" + // memory
+		"\x07\x0a\x01\x06_start\x00\x00" +
+		"\x0c\x01\x01" +
+		// memory.init of nothing, and a loop
+		"\x0a\x13\x01\x11\x00\x41\x00\x41\x00\x41\x00\xfc\x08\x00\x00\x03\x40\x0c\x00\x0b\x0b" +
+		"\x0b")
+	module = binary.AppendUvarint(module, uint64(2+4+len(data)))
+	module = append(module, 1, 1)
+	module = append(binary.AppendUvarint(module, uint64(len(data))), data...)
+	path := filepath.Join(t.TempDir(), "large.wasm")
+	if err := os.WriteFile(path, module, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	collect, kill := torment(t, e, prepareFile(t, e, path), "large")
+	t.Logf("collected in %v, killed in %v", collect, kill)
 }

@@ -47,10 +47,12 @@ func (e *Engine) translate(ctx context.Context, digest string, binary []byte) (w
 		if err == nil {
 			return e.rt, code, nil
 		}
-		// What is no module at all is so for wazero as well, which says why.
-		if !errors.Is(err, meter.ErrMalformed) {
-			e.config.Logger.Warn("module cannot be metered: it runs several times slower, and its CPU limit is not enforced", "digest", digest, "err", err)
+		// Anything else is not fit for wazero's compiler either, which would
+		// allocate gigabytes for some.
+		if !errors.Is(err, meter.ErrUnsuited) {
+			return nil, nil, err
 		}
+		e.config.Logger.Warn("module cannot be metered: it runs several times slower, and its CPU limit is not enforced", "digest", digest, "err", err)
 	}
 	rt, err := e.unmetered(ctx)
 	if err != nil {
@@ -65,8 +67,11 @@ func (e *Engine) translate(ctx context.Context, digest string, binary []byte) (w
 func (e *Engine) meter(ctx context.Context, binary []byte) (code wazero.CompiledModule, err error) {
 	defer recovered(&err)
 	metered, _, err := meter.Rewrite(binary, meter.Options{})
-	if err != nil {
+	if errors.Is(err, meter.ErrUnsuited) {
 		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: it cannot be metered: %w", wasm.ErrInvalidModule, err)
 	}
 	return compile(ctx, e.rt, metered)
 }

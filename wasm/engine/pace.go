@@ -25,18 +25,21 @@ const (
 	maxBurst = 100 * time.Millisecond
 )
 
-// pace measures and bounds one instance's use of processors. All but cpu and
-// since belong to the instance's goroutine.
+// pace measures and bounds one instance's use of processors. All but clock
+// belong to the instance's goroutine.
 type pace struct {
 	turns  *turns
 	turn   *turn
 	done   <-chan struct{} // closed when the guest is to end
 	millis int64           // limit, in thousandths of a core; 0: none
 
-	cpu   atomic.Int64 // nanoseconds, up to the present slice
-	since atomic.Int64 // when that began, after epoch; 0: it does not compute
+	// clock tells others the CPU time in nanoseconds, shifted to the left by
+	// one. If its last bit is set then it still runs: add the present time.
+	clock atomic.Int64
 
-	running bool
+	running bool          // it has a slot
+	cpu     time.Duration // until last
+	last    int64         // when its present slice began
 	budget  int64
 	used    time.Duration // since it last offered its slot
 	credit  time.Duration // of CPU time, below the limit
@@ -75,6 +78,7 @@ func (p *pace) refill() int64 {
 		p.resume()
 		return p.budget
 	}
+	p.stop()
 	ok, waited := p.turns.offer(p.turn, p.used, p.done)
 	p.used = 0
 	if !ok {
@@ -83,7 +87,7 @@ func (p *pace) refill() int64 {
 	if !waited {
 		runtime.Gosched()
 	}
-	p.since.Store(now())
+	p.start()
 	return p.budget
 }
 
@@ -92,13 +96,21 @@ func now() int64 { return int64(time.Since(epoch)) }
 // count adds the present slice to what was used, and begins the next.
 func (p *pace) count() time.Duration {
 	end := now()
-	took := time.Duration(end - p.since.Load())
-	p.cpu.Add(int64(took))
-	p.since.Store(end)
+	took := time.Duration(end - p.last)
+	p.last = end
+	p.cpu += took
 	p.used += took
 	p.credit -= took
 	return took
 }
+
+// start and stop let the clock run or stand.
+func (p *pace) start() {
+	p.last = now()
+	p.clock.Store((int64(p.cpu)-p.last)<<1 | 1)
+}
+
+func (p *pace) stop() { p.clock.Store(int64(p.cpu) << 1) }
 
 // share is what the limit allows in that much wall time.
 func (p *pace) share(d time.Duration) time.Duration {
@@ -125,8 +137,8 @@ func (p *pace) pause() {
 		return
 	}
 	p.count()
+	p.stop()
 	p.running = false
-	p.since.Store(0)
 	p.turns.leave(p.turn, p.used)
 	p.used = 0
 }
@@ -140,7 +152,7 @@ func (p *pace) resume() {
 		p.lost()
 	}
 	p.running = true
-	p.since.Store(now())
+	p.start()
 }
 
 func (p *pace) sleep(d time.Duration) {
@@ -167,15 +179,15 @@ func (p *pace) alive() {
 // functions end one.
 func (p *pace) lost() {
 	p.running = false
-	p.since.Store(0)
 	panic(sys.NewExitError(sys.ExitCodeContextCanceled))
 }
 
-// total returns the CPU time used until now.
+// total returns the CPU time used until now. It may be called by anyone.
 func (p *pace) total() time.Duration {
-	d := p.cpu.Load()
-	if since := p.since.Load(); since != 0 {
-		d += max(now()-since, 0)
+	clock := p.clock.Load()
+	d := clock >> 1
+	if clock&1 != 0 {
+		d += now()
 	}
-	return time.Duration(d)
+	return max(time.Duration(d), 0)
 }

@@ -54,6 +54,7 @@ type module struct {
 	elements              []byte // the section's body, with functions renumbered
 	dataCount, data, name []byte
 	dataBytes             int
+	usesInit              bool     // known once all bodies were decoded
 	bodies                [][]byte // of the defined functions, with their locals
 }
 
@@ -189,7 +190,9 @@ func (m *module) section(id byte, s *reader) {
 	case secCode:
 		m.bodies = make([][]byte, s.count())
 		for i := range m.bodies {
-			m.bodies[i] = s.skip(s.u32())
+			if m.bodies[i] = s.skip(s.u32()); len(m.bodies[i]) > maxBody {
+				s.fail(ErrUnsupported, "a function of %d bytes; at most %d are", len(m.bodies[i]), maxBody)
+			}
 		}
 	case secData:
 		m.dataSection(s)

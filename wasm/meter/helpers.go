@@ -6,7 +6,7 @@ type helper int
 
 const (
 	// helperCharge charges for the n entries or bytes of the bulk instruction
-	// that comes next, and returns n.
+	// that comes next, 2 ns each, and returns n.
 	helperCharge helper = iota
 	// helperFill and helperCopy are memory.fill and memory.copy, piece by piece.
 	helperFill
@@ -42,7 +42,7 @@ func (w *rewriter) helperBody(h helper) []byte {
 	case !w.used[h]:
 		return append(out, opUnreachable, opEnd)
 	case h == helperCharge:
-		out = w.dynamic(out, 0, 0)
+		out = w.dynamic(out, 0, opI64Shl, 3)
 		return append(out, opLocalGet, 0, opEnd)
 	}
 	out = append(out, opBlock, blockEmpty)
@@ -65,7 +65,7 @@ func (w *rewriter) helperBody(h helper) []byte {
 		out = append(w.pieces(out, h, true), opEnd)
 	}
 	out = append(out, opEnd)
-	out = w.dynamic(out, 2, 1)
+	out = w.dynamic(out, 2, opI64ShrU, 1)
 	out = append(out, opLocalGet, 0, opLocalGet, 1, opLocalGet, 2)
 	return append(operation(out, h), opEnd)
 }
@@ -84,11 +84,11 @@ func beyond(out []byte, local byte) []byte {
 	return append(out, opMemorySize, 0, opI64ExtendU, opI64Const, 16, opI64Shl, opI64GtU)
 }
 
-// dynamic appends a check that weighs the unsigned value of a local, shifted to
-// the right by that, and what a bulk instruction costs at least.
-func (w *rewriter) dynamic(out []byte, local, shift byte) []byte {
+// dynamic appends a check that weighs the unsigned value of a local, shifted so,
+// and what a bulk instruction costs at least.
+func (w *rewriter) dynamic(out []byte, local, shift, by byte) []byte {
 	out = uleb(append(out, opGlobalGet), w.budget())
-	out = append(out, opLocalGet, local, opI64ExtendU, opI64Const, shift, opI64ShrU, opI64Const)
+	out = append(out, opLocalGet, local, opI64ExtendU, opI64Const, by, shift, opI64Const)
 	out = append(sleb(out, weightBuiltin/4), opI64Add)
 	return w.charge(out)
 }

@@ -8,10 +8,15 @@ import (
 // The sentinels of Rewrite.
 var (
 	// ErrUnsupported: a module that may well be valid, but uses what this pass
-	// does not know or bounds; the text names it.
+	// does not know, or exceeds its bounds; the text names it. It was not read
+	// to its end, so do not feed it to an engine that allocates whatever a
+	// module claims to hold.
 	ErrUnsupported = errors.New("meter: unsupported")
 	// ErrMalformed: no valid module.
 	ErrMalformed = errors.New("meter: malformed module")
+	// ErrUnsuited: a module that was read to its end, and is within all bounds,
+	// but is no better for being metered. It may run interruptible.
+	ErrUnsuited = errors.New("meter: cannot be metered well")
 )
 
 // The import that a rewritten module needs, of type () -> (i64), and defaults.
@@ -34,7 +39,7 @@ type Options struct {
 	// MaxTableEntries bounds each table, at the start and by growth.
 	MaxTableEntries uint32
 	// MaxGrowth bounds the output's size, as a multiple of the input's (and 4
-	// KiB more): a module that would grow further is unsupported.
+	// KiB more): a module that would grow further is unsuited.
 	MaxGrowth int
 }
 
@@ -51,7 +56,8 @@ type Info struct {
 
 // Limits that no compiler's output comes near.
 const (
-	maxLocals  = 50_000 // of a function, as in other engines
+	maxLocals  = 50_000   // of a function, as in other engines
+	maxBody    = 16 << 20 // bytes of a function
 	maxNesting = 1 << 16
 	maxTables  = 16
 	maxInit    = 32 << 20 // bytes of data that memory.init copies at once
@@ -59,7 +65,7 @@ const (
 
 // Rewrite returns a metered copy of the module. It keeps no reference to module
 // and may return it itself if there is nothing to do. Its errors wrap
-// ErrUnsupported or ErrMalformed. It may be called concurrently.
+// one of the sentinels. It may be called concurrently.
 func Rewrite(module []byte, o Options) (out []byte, info Info, err error) {
 	if o.Bound <= 0 {
 		o.Bound = DefaultBound
@@ -82,6 +88,9 @@ func Rewrite(module []byte, o Options) (out []byte, info Info, err error) {
 	if err := w.graph(); err != nil {
 		return nil, info, err
 	}
+	if w.m.usesInit && w.m.dataBytes > maxInit {
+		return nil, info, fmt.Errorf("%w: memory.init of up to %d bytes", ErrUnsuited, w.m.dataBytes)
+	}
 	if err := w.functions(); err != nil {
 		return nil, info, err
 	}
@@ -89,7 +98,7 @@ func Rewrite(module []byte, o Options) (out []byte, info Info, err error) {
 		return nil, info, err
 	}
 	if most := len(module)*o.MaxGrowth + 4<<10; len(out) > most {
-		return nil, info, fmt.Errorf("%w: it would grow from %d to %d bytes", ErrUnsupported, len(module), len(out))
+		return nil, info, fmt.Errorf("%w: it would grow from %d to %d bytes", ErrUnsuited, len(module), len(out))
 	}
 	w.info.Functions, w.info.Metered = info.Functions, true
 	return out, w.info, nil

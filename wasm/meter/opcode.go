@@ -336,9 +336,7 @@ func (m *module) misc(r *reader, i *instr) {
 	case miscMemoryInit:
 		r.u32()
 		r.zero()
-		if m.dataBytes > maxInit {
-			r.fail(ErrUnsupported, "memory.init of more than %d bytes", maxInit)
-		}
+		m.usesInit = true
 	case miscDataDrop, miscElemDrop:
 		r.u32()
 	case miscMemoryCopy:
