@@ -76,7 +76,7 @@ func lifeline() (stop func(), err error) {
 		return nil, fmt.Errorf("%s=%q: the number of an open file descriptor is wanted", LifelineEnv, text)
 	}
 	file := os.NewFile(uintptr(fd), "lifeline")
-	go func() { //nolint:forbidigo // it lives as long as the process
+	go func() {
 		_, err := io.Copy(io.Discard, file)
 		if !errors.Is(err, os.ErrClosed) {
 			os.Exit(0)

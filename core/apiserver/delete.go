@@ -81,9 +81,9 @@ func (s *Server) deleteOptions(w http.ResponseWriter, r *http.Request, q *reques
 	if errs := validation.ValidateDeleteOptions(&options); len(errs) > 0 {
 		return core.DeleteOptions{}, apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "DeleteOptions"}, "", errs)
 	}
-	if options.OrphanDependents != nil {
+	if options.OrphanDependents != nil { //nolint:staticcheck // deprecated, and still sent by clients
 		propagation := metav1.DeletePropagationBackground
-		if *options.OrphanDependents {
+		if *options.OrphanDependents { //nolint:staticcheck // as above
 			propagation = metav1.DeletePropagationOrphan
 		}
 		options.PropagationPolicy = &propagation
@@ -145,7 +145,7 @@ func queryDeleteOptions(q *request, into *metav1.DeleteOptions) error {
 	}
 	if q.query.Has("orphanDependents") {
 		orphan := flag(q.query, "orphanDependents")
-		into.OrphanDependents = &orphan
+		into.OrphanDependents = &orphan //nolint:staticcheck // deprecated, and still sent by clients
 	}
 	uid, revision := types.UID(q.query.Get("preconditions.uid")), q.query.Get("preconditions.resourceVersion")
 	if uid != "" || revision != "" {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -140,8 +141,8 @@ type message interface {
 
 // encodeObject encodes in JSON without a newline, or as a bare message.
 func encodeObject(object runtime.Object, f form) ([]byte, error) {
-	switch {
-	case f == formProtobuf:
+	switch f {
+	case formProtobuf:
 		m, ok := object.(message)
 		if !ok {
 			return nil, errNotAcceptable(typeJSON, typeYAML)
@@ -152,7 +153,7 @@ func encodeObject(object runtime.Object, f form) ([]byte, error) {
 			return nil, fmt.Errorf("encode %T: %w", object, err)
 		}
 		return data[len(data)-n:], nil
-	case f == formYAML:
+	case formYAML:
 		data, err := encodeObject(object, formJSON)
 		if err != nil {
 			return nil, err
@@ -247,5 +248,5 @@ func finish(gvk schema.GroupVersionKind, data []byte, f form) []byte {
 	if bytes.HasSuffix(data, []byte("\n")) {
 		return data
 	}
-	return append(data[:len(data):len(data)], '\n')
+	return append(slices.Clip(data), '\n')
 }

@@ -150,29 +150,39 @@ func (l *listing) collect(q *request) {
 func (l *listing) walk(q *request) iter.Seq2[core.Key, core.Object] {
 	switch {
 	case l.name != "" && (q.namespace != "" || !q.kind.Namespaced):
-		return func(yield func(core.Key, core.Object) bool) {
-			key := q.key()
-			key.Name = l.name
-			if object, ok := l.snapshot.Get(key); ok {
-				yield(key, object)
-			}
-		}
+		return l.named(q)
 	case l.node != "":
-		return func(yield func(core.Key, core.Object) bool) {
-			for key, object := range l.snapshot.Indexed(core.ByNode, l.node) {
-				if key.GroupResource() != q.groupResource() || q.namespace != "" && key.Namespace != q.namespace {
-					continue
-				}
-				if !yield(key, object) {
-					return
-				}
-			}
-		}
+		return l.onNode(q)
 	}
 	if l.limit == 0 && l.all() && q.namespace == "" {
 		l.items = make([]core.Object, 0, l.snapshot.Count(q.groupResource()))
 	}
 	return l.snapshot.List(q.groupResource(), q.namespace)
+}
+
+// named yields the one object that a field selector names.
+func (l *listing) named(q *request) iter.Seq2[core.Key, core.Object] {
+	return func(yield func(core.Key, core.Object) bool) {
+		key := q.key()
+		key.Name = l.name
+		if object, ok := l.snapshot.Get(key); ok {
+			yield(key, object)
+		}
+	}
+}
+
+// onNode yields what is bound to the node that a field selector names.
+func (l *listing) onNode(q *request) iter.Seq2[core.Key, core.Object] {
+	return func(yield func(core.Key, core.Object) bool) {
+		for key, object := range l.snapshot.Indexed(core.ByNode, l.node) {
+			if key.GroupResource() != q.groupResource() || q.namespace != "" && key.Namespace != q.namespace {
+				continue
+			}
+			if !yield(key, object) {
+				return
+			}
+		}
+	}
 }
 
 // token is what continue parameters hold. A revision of -1 goes on with the

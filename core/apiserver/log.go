@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -153,10 +154,8 @@ func chooseContainer(l *core.LogQuery, pod *corev1.Pod) error {
 	}
 	switch {
 	case l.Container != "":
-		for _, name := range all {
-			if name == l.Container {
-				return nil
-			}
+		if slices.Contains(all, l.Container) {
+			return nil
 		}
 		return apierrors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", l.Container, pod.Name))
 	case len(containers) == 1 && len(inits) == 0:

@@ -187,7 +187,7 @@ func (s *Server) shutdown(ctx context.Context, server *http.Server, done <-chan 
 	if err != nil {
 		err = errors.Join(fmt.Errorf("drain API requests: %w", err), server.Close())
 	}
-	<-done
+	_ = <-done // it tells that the server was shut down
 	return err
 }
 

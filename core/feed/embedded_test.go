@@ -2,7 +2,6 @@ package feed_test
 
 import (
 	"encoding/json"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -16,7 +15,7 @@ import (
 
 func onEmbedded(t testing.TB) (*fixture, *embedded.Server) {
 	t.Helper()
-	server, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir(), Unsynced: true, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	server, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir(), Unsynced: true, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

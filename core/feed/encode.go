@@ -202,7 +202,7 @@ func visible(key core.Key, object core.Object) any {
 	from := reflect.ValueOf(object).Elem()
 	to := reflect.New(from.Type())
 	to.Elem().Set(from)
-	stripped, ok := to.Interface().(core.Object)
+	stripped, ok := reflect.TypeAssert[core.Object](to)
 	if !ok {
 		return object // cannot be: it has the type of an object
 	}

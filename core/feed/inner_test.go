@@ -190,7 +190,7 @@ func aPod() *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{Name: "web-7c5ddbdf54-x2x9k", GenerateName: "web-7c5ddbdf54-", Namespace: "default", UID: "8c0b2a3f-5d3f-4a4e-9d6a-6f4a2b1c0d9e",
 			ResourceVersion: "123456", CreationTimestamp: now, Labels: map[string]string{"app": "web", "pod-template-hash": "7c5ddbdf54"},
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web-7c5ddbdf54", UID: "u", Controller: &yes, BlockOwnerDeletion: &yes}},
-			ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: "test", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{}}`)}}}},
+			ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: "test", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)}}},
 		Spec: corev1.PodSpec{NodeName: "node-1", RestartPolicy: corev1.RestartPolicyAlways, Containers: []corev1.Container{{Name: "web", Image: "file:modules/hello.wasm", Args: []string{"a", "b"},
 			Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": resource.MustParse("10m"), "memory": resource.MustParse("8Mi")}}}},
 			Tolerations: []corev1.Toleration{{Key: "node.kubernetes.io/not-ready", Operator: "Exists", Effect: "NoExecute"}, {Key: "node.kubernetes.io/unreachable", Operator: "Exists", Effect: "NoExecute"}}},

@@ -81,8 +81,7 @@ func badRequest(format string, a ...any) error {
 
 // problemOf makes of any error one that can be told.
 func problemOf(err error) *problem {
-	var p *problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*problem](err); ok {
 		return p
 	}
 	var status apierrors.APIStatus

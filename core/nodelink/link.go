@@ -19,11 +19,11 @@ import (
 	"github.com/weftrun/weft/core"
 )
 
-// ErrSuperseded: another process has registered as this node; this one must
-// stop.
+// ErrSuperseded says that another process has registered as this node; this
+// one must stop.
 var ErrSuperseded = errors.New("nodelink: superseded by another process with this node's name")
 
-// ErrRemoved: the node was deleted from the cluster; this process must stop,
+// ErrRemoved says that the node was deleted from the cluster; this process must stop,
 // and may then register anew.
 var ErrRemoved = errors.New("nodelink: this node was removed from the cluster")
 
@@ -77,8 +77,7 @@ func (l *Link) call(ctx context.Context, method string, question, answer any) er
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	m, err := l.bus.Call(ctx, bus.Message{Subject: bus.APISubject(l.bus.Identity(), method), Data: data})
-	var refused *bus.CallError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*bus.CallError](err); ok {
 		switch refused.Reason {
 		case errSuperseded:
 			return ErrSuperseded

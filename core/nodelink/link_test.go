@@ -83,7 +83,7 @@ func TestFollow(t *testing.T) {
 }
 
 // TestRepair spoils one thing and expects the node to be right again.
-func TestRepair(t *testing.T) { //nolint:funlen // a table of faults
+func TestRepair(t *testing.T) {
 	desired := func(m bus.Message) bool { return strings.Contains(m.Subject, ".desired.") }
 	spoil := func(w *world, fate func(i int, m bus.Message) memory.Fate) {
 		i := 0

@@ -252,8 +252,7 @@ func (h *Hub) Logs(ctx context.Context, pod *corev1.Pod, q core.LogQuery, w io.W
 
 // logError keeps what a node says a user did wrong apart from what is broken.
 func logError(err error) error {
-	var call *bus.CallError
-	if errors.As(err, &call) {
+	if call, ok := errors.AsType[*bus.CallError](err); ok {
 		return apierrors.NewBadRequest(call.Reason)
 	}
 	return fmt.Errorf("read logs: %w", err)

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	names "k8s.io/apimachinery/pkg/api/validate/content"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -101,10 +101,19 @@ const (
 	maxEventMessage = 1024
 )
 
+// validateEventName permits whatever can be a part of a path: events are often
+// named after objects whose names allow more than a subdomain does.
+func validateEventName(name string, prefix bool) []string {
+	if prefix {
+		return names.IsPathSegmentPrefix(name)
+	}
+	return names.IsPathSegmentName(name)
+}
+
 // validateEvent asks little of events of the older form, which have no
 // eventTime: what a program wants to tell should not be lost over its form.
 func validateEvent(e *corev1.Event) field.ErrorList {
-	errs := apivalidation.ValidateObjectMeta(&e.ObjectMeta, true, path.ValidatePathSegmentName, metadataPath)
+	errs := apivalidation.ValidateObjectMeta(&e.ObjectMeta, true, validateEventName, metadataPath)
 	about := e.InvolvedObject.Namespace
 	agree := about == e.Namespace || about == "" && e.Namespace == metav1.NamespaceDefault
 	if !e.EventTime.IsZero() {

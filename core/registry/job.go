@@ -116,7 +116,7 @@ const defaultBackoffLimit = 6
 func defaultJob(j *batchv1.Job) {
 	s := &j.Spec
 	if s.Completions == nil && s.Parallelism == nil {
-		s.Completions = ptr(int32(1))
+		s.Completions = new(int32(1))
 	}
 	defaultNil(&s.Parallelism, 1)
 	if s.BackoffLimitPerIndex != nil {

@@ -33,7 +33,7 @@ func FuzzFilledKinds(f *testing.F) {
 			func(q *resource.Quantity, c randfill.Continue) {
 				*q = *resource.NewMilliQuantity(c.Int63()-c.Int63(), resource.DecimalSI)
 			},
-			func(v *metav1.FieldsV1, _ randfill.Continue) { v.Raw = []byte("{}") },
+			func(v *metav1.FieldsV1, _ randfill.Continue) { v.SetRawBytes([]byte("{}")) },
 		).Fill(o)
 		o.GetObjectKind().SetGroupVersionKind(s.Kind.GroupVersionKind(""))
 		exercise(s, core.Copy(o))

@@ -142,8 +142,8 @@ func (c converter) ConvertFieldLabel(_ schema.GroupVersionKind, label, value str
 
 // Default implements runtime.ObjectDefaulter.
 func (c converter) Default(in runtime.Object) {
-	if object, ok := in.(core.Object); ok && c.e.Strategy.Default != nil {
-		c.e.Strategy.Default(object)
+	if object, ok := in.(core.Object); ok && c.e.Default != nil {
+		c.e.Default(object)
 	}
 }
 

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -65,10 +66,8 @@ func defaultNamespace(n *corev1.Namespace) {
 // empty.
 func prepareNamespace(n *corev1.Namespace) {
 	n.Status = corev1.NamespaceStatus{Phase: corev1.NamespaceActive}
-	for _, f := range n.Spec.Finalizers {
-		if f == corev1.FinalizerKubernetes {
-			return
-		}
+	if slices.Contains(n.Spec.Finalizers, corev1.FinalizerKubernetes) {
+		return
 	}
 	n.Spec.Finalizers = append(n.Spec.Finalizers, corev1.FinalizerKubernetes)
 }

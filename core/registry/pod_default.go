@@ -23,7 +23,8 @@ func defaultPod(p *corev1.Pod) {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
+//go:fix inline
+func ptr[T any](v T) *T { return new(v) }
 
 // defaultTo sets what is the zero value.
 func defaultTo[T comparable](field *T, value T) {

@@ -159,8 +159,8 @@ func TestPodUpdate(t *testing.T) {
 		want   string
 	}{
 		"image":   {func(p *corev1.Pod) { p.Spec.Containers[0].Image = "j" }, ""},
-		"shorter": {func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = ptr(int64(3)) }, ""},
-		"longer":  {func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = ptr(int64(30)) }, `spec.activeDeadlineSeconds: Invalid value: 30: must be less than or equal to previous value`},
+		"shorter": {func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = new(int64(3)) }, ""},
+		"longer":  {func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = new(int64(30)) }, `spec.activeDeadlineSeconds: Invalid value: 30: must be less than or equal to previous value`},
 		"toleration added": {func(p *corev1.Pod) {
 			p.Spec.Tolerations = append(p.Spec.Tolerations, corev1.Toleration{Key: "l", Operator: "Exists"})
 		}, ""},
@@ -209,7 +209,7 @@ func TestPodBinding(t *testing.T) {
 	if got := s.Grace(p, nil); got != 30 {
 		t.Errorf("grace = %d, want 30", got)
 	}
-	if got := s.Grace(p, ptr(int64(3))); got != 3 {
+	if got := s.Grace(p, new(int64(3))); got != 3 {
 		t.Errorf("grace = %d, want 3", got)
 	}
 	p.Status.Phase = corev1.PodSucceeded

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -75,10 +76,8 @@ func invalidEach(path *field.Path, value any, messages []string) field.ErrorList
 
 // oneOf refuses a value that is not among supported: an empty one as required.
 func oneOf[T ~string](value T, path *field.Path, name string, supported ...T) field.ErrorList {
-	for _, s := range supported {
-		if value == s {
-			return nil
-		}
+	if slices.Contains(supported, value) {
+		return nil
 	}
 	if value == "" {
 		return field.ErrorList{field.Required(path.Child(name), "")}

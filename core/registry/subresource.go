@@ -27,10 +27,10 @@ func (r *Registry) Scale(key core.Key) (*autoscalingv1.Scale, error) {
 }
 
 func (e *entry) scaleOf(object core.Object) (*autoscalingv1.Scale, error) {
-	if e.Strategy.Scale == nil {
+	if e.Scale == nil {
 		return nil, noSubresource(e, object, "scale")
 	}
-	spec, status, selector := e.Strategy.Scale.Replicas(object)
+	spec, status, selector := e.Scale.Replicas(object)
 	return &autoscalingv1.Scale{
 		TypeMeta: metav1.TypeMeta{APIVersion: "autoscaling/v1", Kind: "Scale"},
 		ObjectMeta: metav1.ObjectMeta{
@@ -56,7 +56,7 @@ func (e *entry) editable(old core.Object, o *request) (core.Object, error) {
 
 // wantedScale is old with the replicas that f's Scale has.
 func (e *entry) wantedScale(old core.Object, f changeFunc) (core.Object, error) {
-	if e.Strategy.Scale == nil {
+	if e.Scale == nil {
 		return nil, noSubresource(e, old, "scale")
 	}
 	wanted, err := f(old)
@@ -75,7 +75,7 @@ func (e *entry) wantedScale(old core.Object, f changeFunc) (core.Object, error) 
 			field.ErrorList{field.Invalid(field.NewPath("spec", "replicas"), n, "must be greater than or equal to 0")})
 	}
 	object := core.Copy(old)
-	e.Strategy.Scale.Set(object, scale.Spec.Replicas)
+	e.Scale.Set(object, scale.Spec.Replicas)
 	return object, nil
 }
 

@@ -30,7 +30,7 @@ func validateVolumes(volumes []corev1.Volume, path *field.Path) field.ErrorList 
 
 // volumeSources names the sources that are set, as their fields are called.
 //
-//nolint:staticcheck // the old in-tree sources can still be said, and are refused elsewhere
+
 func volumeSources(s *corev1.VolumeSource) []string {
 	var set []string
 	for _, k := range [...]struct {

@@ -85,9 +85,9 @@ func TestJobUpdate(t *testing.T) {
 		change func(*batchv1.Job)
 		want   string
 	}{
-		"parallelism": {func(j *batchv1.Job) { j.Spec.Parallelism = ptr(int32(9)) }, ""},
-		"suspend":     {func(j *batchv1.Job) { j.Spec.Suspend = ptr(true) }, ""},
-		"completions": {func(j *batchv1.Job) { j.Spec.Completions = ptr(int32(9)) }, "spec.completions: Invalid value: 9: field is immutable"},
+		"parallelism": {func(j *batchv1.Job) { j.Spec.Parallelism = new(int32(9)) }, ""},
+		"suspend":     {func(j *batchv1.Job) { j.Spec.Suspend = new(true) }, ""},
+		"completions": {func(j *batchv1.Job) { j.Spec.Completions = new(int32(9)) }, "spec.completions: Invalid value: 9: field is immutable"},
 		"mode":        {func(j *batchv1.Job) { j.Spec.CompletionMode = ptr(batchv1.IndexedCompletion) }, `spec.completionMode: Invalid value: "Indexed": field is immutable`},
 		"template":    {func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Image = "j" }, "spec.template: Invalid value: "},
 	} {

@@ -67,8 +67,7 @@ func (k *keeper) launch(ctx context.Context, pod *corev1.Pod, sandbox wasm.Sandb
 	found, err := k.agent.config.Images.Resolve(ctx, c.Image, image.Policy(c.ImagePullPolicy))
 	if err != nil {
 		reason := errPull
-		var known *image.Error
-		if errors.As(err, &known) {
+		if known, ok := errors.AsType[*image.Error](err); ok {
 			reason = known.Reason
 		}
 		return result{reason: reason, message: err.Error()}

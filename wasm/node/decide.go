@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -84,25 +85,8 @@ func next(policy corev1.RestartPolicy, containers []*container, stopping bool, n
 		if c.role == sidecar {
 			to = &side
 		}
-		active := true
-		switch c.phase {
-		case running, starting:
-			if over && !c.stopping {
-				to.stop = append(to.stop, i)
-			}
-		case waiting:
-			active = !over
-			if active && (ready || begun) {
-				to.add(i, c.due.Sub(now))
-			}
-		case exited:
-			active = !over && c.restartsUnder(policy)
-			if active {
-				to.retry = append(to.retry, i)
-			} else if c.role == initial && c.exit.Code != 0 {
-				over = true
-			}
-		}
+		active := to.consider(i, c, policy, over, ready || begun, now)
+		over = over || (c.role == initial && c.phase == exited && !active && c.exit.Code != 0)
 		work = work || (active && c.role != sidecar)
 		ready = ready && (c.role == main || c.passed())
 	}
@@ -115,10 +99,32 @@ func next(policy corev1.RestartPolicy, containers []*container, stopping bool, n
 	return s
 }
 
+// consider adds what is to be done with one container, and tells whether it
+// runs or will. over says that the pod's work is to end, and turn that it is
+// this container's to start.
+func (s *step) consider(i int, c *container, policy corev1.RestartPolicy, over, turn bool, now time.Time) (active bool) {
+	switch c.phase {
+	case waiting:
+		if !over && turn {
+			s.add(i, c.due.Sub(now))
+		}
+		return !over
+	case exited:
+		if over || !c.restartsUnder(policy) {
+			return false
+		}
+		s.retry = append(s.retry, i)
+		return true
+	}
+	if over && !c.stopping {
+		s.stop = append(s.stop, i)
+	}
+	return true
+}
+
 // stopSidecar stops the last sidecar that runs, and tells whether there is one.
 func (s *step) stopSidecar(containers []*container) bool {
-	for i := len(containers) - 1; i >= 0; i-- {
-		c := containers[i]
+	for i, c := range slices.Backward(containers) {
 		if c.role != sidecar || (c.phase != running && c.phase != starting) {
 			continue
 		}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,27 +129,15 @@ func incomplete(containers []*container) []string {
 
 // phaseOf is Kubernetes' phase of a pod whose containers stand so.
 func phaseOf(policy corev1.RestartPolicy, containers []*container, see seen) corev1.PodPhase {
-	if see.done && see.failure != "" {
+	switch {
+	case see.done && see.failure != "":
 		return corev1.PodFailed
+	case !begun(containers) && see.done && initFailed(containers):
+		return corev1.PodFailed
+	case !begun(containers) && !initialized(containers):
+		return corev1.PodPending
 	}
-	if !begun(containers) {
-		for _, c := range containers {
-			if see.done && c.role == initial && c.phase == exited && c.exit.Code != 0 {
-				return corev1.PodFailed
-			}
-		}
-		if !initialized(containers) {
-			return corev1.PodPending
-		}
-	}
-	fresh, failed := false, false
-	for _, c := range containers {
-		if c.role != main {
-			continue
-		}
-		fresh = fresh || ((c.phase == waiting || c.phase == starting) && c.last == nil)
-		failed = failed || (c.phase == exited && c.exit.Code != 0) || (c.phase == waiting && c.last != nil && c.last.ExitCode != 0)
-	}
+	fresh, failed := mainContainers(containers)
 	switch {
 	case see.done && see.stopping && begun(containers):
 		if failed || fresh {
@@ -163,6 +152,27 @@ func phaseOf(policy corev1.RestartPolicy, containers []*container, see seen) cor
 		return corev1.PodFailed
 	}
 	return corev1.PodSucceeded
+}
+
+// initFailed tells whether an init container has failed for good, if nothing
+// is left to do.
+func initFailed(containers []*container) bool {
+	return slices.ContainsFunc(containers, func(c *container) bool {
+		return c.role == initial && c.phase == exited && c.exit.Code != 0
+	})
+}
+
+// mainContainers tells whether one of them has never run, and whether one has
+// failed the last time that it did.
+func mainContainers(containers []*container) (fresh, failed bool) {
+	for _, c := range containers {
+		if c.role != main {
+			continue
+		}
+		fresh = fresh || ((c.phase == waiting || c.phase == starting) && c.last == nil)
+		failed = failed || (c.phase == exited && c.exit.Code != 0) || (c.phase == waiting && c.last != nil && c.last.ExitCode != 0)
+	}
+	return fresh, failed
 }
 
 func containerStatus(pod *corev1.Pod, c *container, initializing bool) corev1.ContainerStatus {

@@ -85,7 +85,7 @@ func build(all []served, version string) ([]byte, error) {
 		}
 	}
 	b.doc.Components.Schemas = b.custom
-	for name, s := range b.definitions.schemas {
+	for name, s := range b.schemas {
 		b.doc.Components.Schemas[name] = s
 	}
 	data, err := json.Marshal(b.doc)

@@ -76,10 +76,10 @@ func newDefinitions() *definitions {
 
 // nameOf is a type's name as in Kubernetes: io.k8s.api.core.v1.Pod.
 func nameOf(t reflect.Type) string {
-	if n, ok := reflect.Zero(t).Interface().(named); ok {
+	if n, ok := reflect.TypeAssert[named](reflect.Zero(t)); ok {
 		return n.OpenAPIModelName()
 	}
-	if n, ok := reflect.New(t).Interface().(named); ok {
+	if n, ok := reflect.TypeAssert[named](reflect.New(t)); ok {
 		return n.OpenAPIModelName()
 	}
 	path := strings.ReplaceAll(t.PkgPath(), ".", "/")
@@ -113,7 +113,7 @@ func (d *definitions) define(t reflect.Type) string {
 }
 
 func docsOf(t reflect.Type) map[string]string {
-	if known, ok := reflect.Zero(t).Interface().(documented); ok {
+	if known, ok := reflect.TypeAssert[documented](reflect.Zero(t)); ok {
 		return known.SwaggerDoc()
 	}
 	return nil
@@ -146,8 +146,8 @@ func (d *definitions) fields(s *schema, t reflect.Type, docs map[string]string) 
 
 func fieldsOf(t reflect.Type) func(func(reflect.StructField) bool) {
 	return func(yield func(reflect.StructField) bool) {
-		for i := range t.NumField() {
-			if !yield(t.Field(i)) {
+		for field := range t.Fields() {
+			if !yield(field) {
 				return
 			}
 		}
