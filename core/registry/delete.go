@@ -113,12 +113,19 @@ func graceOf(object core.Object) int64 {
 	return 0
 }
 
+// seconds converts a grace period, which may be more than a Duration holds: a
+// century is as good as for ever.
+func seconds(n int64) time.Duration {
+	const century = 100 * 365 * 24 * time.Hour
+	return time.Duration(min(n, int64(century/time.Second))) * time.Second
+}
+
 // markDeleting begins a deletion, or shortens one that has begun.
 func (e *entry) markDeleting(object core.Object, grace int64) {
 	stamp := now()
 	if before := object.GetDeletionTimestamp(); before != nil {
-		began := before.Add(-time.Duration(graceOf(object)) * time.Second)
-		if end := began.Add(time.Duration(grace) * time.Second); end.After(stamp.Time) {
+		began := before.Add(-seconds(graceOf(object)))
+		if end := began.Add(seconds(grace)); end.After(stamp.Time) {
 			stamp = metav1.NewTime(end)
 		} else if grace > 0 {
 			grace = 1 // long over, but the node still has the last word
@@ -127,7 +134,7 @@ func (e *entry) markDeleting(object core.Object, grace int64) {
 			stamp = *before.DeepCopy()
 		}
 	} else {
-		stamp = metav1.NewTime(stamp.Add(time.Duration(grace) * time.Second))
+		stamp = metav1.NewTime(stamp.Add(seconds(grace)))
 		if object.GetGeneration() > 0 {
 			object.SetGeneration(object.GetGeneration() + 1)
 		}

@@ -269,7 +269,7 @@ func (k *keeper) stopRequested(pod *corev1.Pod, dropped bool, now time.Time) boo
 			grace = *pod.DeletionGracePeriodSeconds
 		}
 		// From now on, not from the timestamp: clocks of machines differ.
-		end = now.Add(time.Duration(grace) * time.Second)
+		end = now.Add(seconds(grace))
 	case k.failure != "":
 		end = now.Add(graceOf(pod))
 	default:
@@ -286,11 +286,18 @@ func (k *keeper) stopRequested(pod *corev1.Pod, dropped bool, now time.Time) boo
 	return true
 }
 
+// seconds converts what a manifest says, which may be more than a Duration
+// holds: a century is as good as for ever.
+func seconds(n int64) time.Duration {
+	const century = 100 * 365 * 24 * time.Hour
+	return time.Duration(min(n, int64(century/time.Second))) * time.Second
+}
+
 func graceOf(pod *corev1.Pod) time.Duration {
 	if pod.Spec.TerminationGracePeriodSeconds == nil {
 		return 30 * time.Second
 	}
-	return time.Duration(*pod.Spec.TerminationGracePeriodSeconds) * time.Second
+	return seconds(*pod.Spec.TerminationGracePeriodSeconds)
 }
 
 // deadline enforces the pod's activeDeadlineSeconds and returns how long it
@@ -303,7 +310,7 @@ func (k *keeper) deadline(pod *corev1.Pod, now time.Time) time.Duration {
 	if k.reported.StartTime != nil {
 		begin = k.reported.StartTime.Time
 	}
-	left := begin.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second).Sub(now)
+	left := begin.Add(seconds(*pod.Spec.ActiveDeadlineSeconds)).Sub(now)
 	if left > 0 {
 		return left
 	}
