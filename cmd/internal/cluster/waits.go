@@ -133,16 +133,16 @@ func podCondition(pod *corev1.Pod, kind corev1.PodConditionType) *corev1.PodCond
 // owner names what a pod belongs to, as a user knows it: a ReplicaSet made by
 // a Deployment carries the Deployment's name and a hash.
 func owner(pod *corev1.Pod) string {
-	for _, o := range pod.OwnerReferences {
-		name := o.Name
-		if hash := pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey]; o.Kind == "ReplicaSet" && hash != "" {
-			if trimmed, ok := strings.CutSuffix(name, "-"+hash); ok {
-				return "deployment/" + trimmed
-			}
-		}
-		return strings.ToLower(o.Kind) + "/" + name
+	if len(pod.OwnerReferences) == 0 {
+		return "pod/" + pod.Name
 	}
-	return "pod/" + pod.Name
+	o := pod.OwnerReferences[0]
+	if hash := pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey]; o.Kind == "ReplicaSet" && hash != "" {
+		if name, ok := strings.CutSuffix(o.Name, "-"+hash); ok {
+			return "deployment/" + name
+		}
+	}
+	return strings.ToLower(o.Kind) + "/" + o.Name
 }
 
 func jobWait(job *batchv1.Job) (wait, bool) {

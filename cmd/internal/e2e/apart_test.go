@@ -81,7 +81,7 @@ func TestApart(t *testing.T) {
 	<-c.ended
 	c = member(t, data, "core")
 	c.said("core is ready")
-	for _, name := range strings.Fields(c.must("get", "configmaps", "-o", "name")) {
+	for name := range strings.FieldsSeq(c.must("get", "configmaps", "-o", "name")) {
 		delete(written, name)
 	}
 	if len(written) > 0 {

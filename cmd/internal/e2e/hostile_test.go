@@ -167,7 +167,7 @@ func (c *shared) hostileBodies(t *testing.T) {
 		"name of 1 MB":           {"POST", maps, "application/json", text(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"` + strings.Repeat("n", 1<<20) + `"}}`), 422, "must be no more than 253"},
 		"name with a path in it": {"POST", maps, "application/json", text(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"../secrets/s"}}`), 422, "metadata.name"},
 		"another namespace":      {"POST", maps, "application/json", object(`,"namespace":"default"}}`), 400, "namespace"},
-		"data over 1 MiB": {"POST", maps, "application/json", large(2), 422, "may not be more than 1048576 bytes"},
+		"data over 1 MiB":        {"POST", maps, "application/json", large(2), 422, "may not be more than 1048576 bytes"},
 	})
 }
 
