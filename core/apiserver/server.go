@@ -187,7 +187,9 @@ func (s *Server) shutdown(ctx context.Context, server *http.Server, done <-chan 
 	if err != nil {
 		err = errors.Join(fmt.Errorf("drain API requests: %w", err), server.Close())
 	}
-	_ = <-done // it tells that the server was shut down
+	if served := <-done; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("serve API: %w", served))
+	}
 	return err
 }
 

@@ -15,16 +15,13 @@ func defaultPod(p *corev1.Pod) {
 		requestLimit(r)
 	}
 	if p.Spec.EnableServiceLinks == nil {
-		p.Spec.EnableServiceLinks = ptr(corev1.DefaultEnableServiceLinks)
+		p.Spec.EnableServiceLinks = new(bool(corev1.DefaultEnableServiceLinks))
 	}
 	if p.Spec.HostNetwork {
 		defaultHostPorts(p.Spec.Containers)
 		defaultHostPorts(p.Spec.InitContainers)
 	}
 }
-
-//go:fix inline
-func ptr[T any](v T) *T { return new(v) }
 
 // defaultTo sets what is the zero value.
 func defaultTo[T comparable](field *T, value T) {

@@ -88,7 +88,7 @@ func TestJobUpdate(t *testing.T) {
 		"parallelism": {func(j *batchv1.Job) { j.Spec.Parallelism = new(int32(9)) }, ""},
 		"suspend":     {func(j *batchv1.Job) { j.Spec.Suspend = new(true) }, ""},
 		"completions": {func(j *batchv1.Job) { j.Spec.Completions = new(int32(9)) }, "spec.completions: Invalid value: 9: field is immutable"},
-		"mode":        {func(j *batchv1.Job) { j.Spec.CompletionMode = ptr(batchv1.IndexedCompletion) }, `spec.completionMode: Invalid value: "Indexed": field is immutable`},
+		"mode":        {func(j *batchv1.Job) { j.Spec.CompletionMode = new(batchv1.IndexedCompletion) }, `spec.completionMode: Invalid value: "Indexed": field is immutable`},
 		"template":    {func(j *batchv1.Job) { j.Spec.Template.Spec.Containers[0].Image = "j" }, "spec.template: Invalid value: "},
 	} {
 		t.Run(name, func(t *testing.T) {
