@@ -23,6 +23,8 @@ const (
 	// maxBurst is how long a guest that used less than its limit may exceed
 	// it, in wall time.
 	maxBurst = 100 * time.Millisecond
+	// minRest is how long a guest above its limit rests, at least.
+	minRest = 50 * time.Microsecond
 )
 
 // pace measures and bounds one instance's use of processors. All but clock
@@ -128,7 +130,8 @@ func (p *pace) debt() time.Duration {
 	if p.credit >= 0 {
 		return 0
 	}
-	return -p.credit * 1000 / time.Duration(p.millis)
+	// No less, as the shares of tiny times are rounded down to nothing.
+	return max(-p.credit*1000/time.Duration(p.millis), minRest)
 }
 
 // pause gives up the slot: the guest waits for something else.
