@@ -333,38 +333,45 @@ func (m *module) function(s *reader) uint32 {
 func (m *module) elementSection(s *reader) {
 	n := s.count()
 	out := uleb(make([]byte, 0, len(s.b)+16), uint32(n))
-	globals := m.importedGlobals + m.numGlobals
 	for ; n > 0 && s.err == nil; n-- {
-		flags := s.u32()
-		if flags > 7 {
-			s.fail(ErrUnsupported, "elements with the flags %d", flags)
-			return
-		}
-		out = append(out, byte(flags))
-		if flags&1 == 0 { // active
-			if flags&2 != 0 {
-				out = uleb(out, s.u32()) // table
-			}
-			out = m.constExpr(s, out, globals)
-		}
-		if flags&3 != 0 {
-			kind := s.byte() // of elements, or their type
-			if flags&4 == 0 && kind != 0 || flags&4 != 0 && kind != typeFuncref && kind != typeExternref {
-				s.fail(ErrUnsupported, "elements of the kind %#x", kind)
-			}
-			out = append(out, kind)
-		}
-		count := s.count()
-		out = uleb(out, uint32(count))
-		for ; count > 0 && s.err == nil; count-- {
-			if flags&4 != 0 {
-				out = m.constExpr(s, out, globals)
-			} else {
-				out = uleb(out, m.remap(m.function(s)))
-			}
-		}
+		out = m.segment(s, out)
 	}
 	m.elements = out
+}
+
+// segment appends one list of elements with functions renumbered.
+func (m *module) segment(s *reader, out []byte) []byte {
+	globals := m.importedGlobals + m.numGlobals
+	flags := s.u32()
+	if flags > 7 {
+		s.fail(ErrUnsupported, "elements with the flags %d", flags)
+		return out
+	}
+	passive, explicit, expressions := flags&1 != 0, flags&2 != 0, flags&4 != 0
+	out = append(out, byte(flags))
+	if !passive {
+		if explicit {
+			out = uleb(out, s.u32()) // table
+		}
+		out = m.constExpr(s, out, globals)
+	}
+	if passive || explicit {
+		kind := s.byte() // of elements, or their type
+		if !expressions && kind != 0 || expressions && kind != typeFuncref && kind != typeExternref {
+			s.fail(ErrUnsupported, "elements of the kind %#x", kind)
+		}
+		out = append(out, kind)
+	}
+	count := s.count()
+	out = uleb(out, uint32(count))
+	for ; count > 0 && s.err == nil; count-- {
+		if expressions {
+			out = m.constExpr(s, out, globals)
+		} else {
+			out = uleb(out, m.remap(m.function(s)))
+		}
+	}
+	return out
 }
 
 // dataSection only measures and checks; the bytes pass unchanged.
