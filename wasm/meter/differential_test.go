@@ -74,9 +74,43 @@ func TestGenerated(t *testing.T) {
 	t.Logf("%d refills; ends: %v", p.refills, ends)
 }
 
+// unchecked runs a metered module whose every check calls the host, and looks at
+// how much the module counted down in between: it does so in each function and
+// each round of a loop, which weighs 7 at least.
+func unchecked(t *testing.T, p *play, seed uint64) {
+	t.Helper()
+	bound := int64(1 + seed%200)
+	out, _, err := meter.Rewrite(generate(seed), meter.Options{Bound: bound})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.budget, p.watch, p.gap, p.last = 0, true, 0, genFuel
+	o, err := p.run(t.Context(), out, "f", seed&0xffff, seed>>48)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(o.Globals) > 0 {
+		p.look(o.Globals[0])
+	}
+	if most := uint64(18*bound/7 + 2); p.gap > most {
+		t.Errorf("seed %d: %d rounds or calls without a check, with a bound of %d", seed, p.gap, bound)
+	}
+}
+
+func TestNothingRunsUnchecked(t *testing.T) {
+	p := newPlay(t)
+	for seed := range uint64(300) {
+		unchecked(t, p, seed*0xd1342543de82ef95)
+	}
+}
+
 func FuzzGenerated(f *testing.F) {
 	f.Add(uint64(1))
-	f.Fuzz(func(t *testing.T, seed uint64) { differ(t, newPlay(t), seed) })
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		p := newPlay(t)
+		differ(t, p, seed)
+		unchecked(t, p, seed)
+	})
 }
 
 // FuzzMutated feeds what resembles modules. The pass must not panic, must leave

@@ -37,13 +37,26 @@ type play struct {
 	rt      wazero.Runtime
 	refills int
 	most    int // refills before the guest is ended; 0: any number
+	budget  uint64
+	// gap is by how much the global g0 fell between two refills, at most, and
+	// last what it was.
+	watch     bool
+	gap, last uint64
+}
+
+// look notes how far g0 fell since the last look.
+func (p *play) look(g0 uint64) {
+	if fell := p.last - g0; p.last > g0 {
+		p.gap = max(p.gap, fell)
+	}
+	p.last = g0
 }
 
 var errEnded = sys.NewExitError(sys.ExitCodeContextCanceled)
 
 func newPlay(tb testing.TB) *play {
 	tb.Helper()
-	p := &play{}
+	p := &play{budget: slice}
 	ctx := tb.Context()
 	p.rt = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigCompiler().WithMemoryLimitPages(1024))
 	tb.Cleanup(func() {
@@ -51,14 +64,17 @@ func newPlay(tb testing.TB) *play {
 			tb.Error(err)
 		}
 	})
-	refill := func(_ context.Context, stack []uint64) {
+	refill := func(_ context.Context, mod api.Module, stack []uint64) {
 		if p.refills++; p.most > 0 && p.refills > p.most {
 			panic(errEnded)
 		}
-		stack[0] = slice
+		if p.watch {
+			p.look(mod.ExportedGlobal("g0").Get())
+		}
+		stack[0] = p.budget
 	}
 	_, err := p.rt.NewHostModuleBuilder(meter.ImportModule).NewFunctionBuilder().
-		WithGoFunction(api.GoFunc(refill), nil, []api.ValueType{api.ValueTypeI64}).Export(meter.ImportName).
+		WithGoModuleFunction(api.GoModuleFunc(refill), nil, []api.ValueType{api.ValueTypeI64}).Export(meter.ImportName).
 		Instantiate(ctx)
 	if err != nil {
 		tb.Fatal(err)
