@@ -12,3 +12,10 @@ func TestContract(t *testing.T) {
 		return wasmtest.Real(open(t, engine.Config{}))
 	})
 }
+
+// What cannot be metered keeps the contract as well.
+func TestContractUnmetered(t *testing.T) {
+	wasmtest.Run(t, func(t *testing.T) wasmtest.Subject {
+		return wasmtest.Real(open(t, engine.Config{Unmetered: true}))
+	})
+}

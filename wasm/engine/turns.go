@@ -20,8 +20,12 @@ type turns struct {
 // headStart is what a guest that slept is ahead of others at most.
 const headStart = 3 * time.Millisecond
 
-// defaultShares is the weight of who names none, as Kubernetes has it.
-const defaultShares = 2
+// defaultShares is the weight of who names none, as Kubernetes has it, and
+// maxShares that of who names more: beyond, a slice would weigh nothing.
+const (
+	defaultShares = 2
+	maxShares     = 1 << 18
+)
 
 // turn is one guest's place. It belongs to turns.
 type turn struct {
@@ -35,7 +39,7 @@ func newTurn(shares int64) *turn {
 	if shares <= 0 {
 		shares = defaultShares
 	}
-	return &turn{shares: shares, ready: make(chan struct{}, 1), index: -1} // one slot at a time
+	return &turn{shares: min(shares, maxShares), ready: make(chan struct{}, 1), index: -1} // one slot at a time
 }
 
 // weighted returns time divided by shares. The unit is such that a guest of the

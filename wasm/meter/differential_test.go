@@ -63,7 +63,7 @@ func differ(t *testing.T, p *play, seed uint64) outcome {
 
 func TestGenerated(t *testing.T) {
 	p := newPlay(t)
-	n := uint64(600)
+	n := uint64(400)
 	if testing.Short() {
 		n = 100
 	}
