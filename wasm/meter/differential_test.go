@@ -63,7 +63,7 @@ func differ(t *testing.T, p *play, seed uint64) outcome {
 
 func TestGenerated(t *testing.T) {
 	p := newPlay(t)
-	n := uint64(400)
+	n := uint64(300)
 	if testing.Short() {
 		n = 100
 	}
@@ -99,7 +99,7 @@ func unchecked(t *testing.T, p *play, seed uint64) {
 
 func TestNothingRunsUnchecked(t *testing.T) {
 	p := newPlay(t)
-	for seed := range uint64(300) {
+	for seed := range uint64(200) {
 		unchecked(t, p, seed*0xd1342543de82ef95)
 	}
 }

@@ -59,6 +59,9 @@ const (
 	maxLocals  = 50_000   // of a function, as in other engines
 	maxBody    = 16 << 20 // bytes of a function
 	maxNesting = 1 << 16
+	// maxLoopLocals bounds the product of a function's loops and locals, with
+	// which the time to compile grows: this many take some five seconds.
+	maxLoopLocals = 2 << 20
 	maxTables  = 16
 	maxInit    = 32 << 20 // bytes of data that memory.init copies at once
 )

@@ -151,6 +151,7 @@ func (m *module) decodeBody(c *code, body []byte) error {
 			r.fail(ErrUnsupported, "%d locals in a function; at most %d are", c.locals, maxLocals)
 		}
 	}
+	loops := int64(0)
 	for r.more() {
 		if len(c.open) == 0 {
 			r.fail(ErrMalformed, "a function goes on behind its end")
@@ -160,9 +161,15 @@ func (m *module) decodeBody(c *code, body []byte) error {
 		i.op = r.byte()
 		m.immediates(c, &r, &i)
 		c.list = append(c.list, i)
+		if i.op == opLoop {
+			loops++
+		}
 	}
 	if r.err == nil && len(c.open) != 0 {
 		r.fail(ErrMalformed, "a function has no end")
+	}
+	if loops*c.locals > maxLoopLocals {
+		r.fail(ErrUnsupported, "%d loops and %d locals in one function", loops, c.locals)
 	}
 	return r.err
 }
