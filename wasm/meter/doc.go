@@ -73,6 +73,6 @@
 // one only, so that a body has one reading. What the pass does not know it
 // refuses with ErrUnsupported, and what is no module with ErrMalformed; types
 // are for the engine to check, after this. No list is longer than the bytes that
-// hold it, no function has more than 50,000 locals, so that an engine which
+// hold it, no function has more than 50,000 locals, nor many in many loops, so that an engine which
 // allocates what a module claims to hold is not led to allocate gigabytes.
 package meter

@@ -62,8 +62,8 @@ const (
 	// maxLoopLocals bounds the product of a function's loops and locals, with
 	// which the time to compile grows: this many take some five seconds.
 	maxLoopLocals = 2 << 20
-	maxTables  = 16
-	maxInit    = 32 << 20 // bytes of data that memory.init copies at once
+	maxTables     = 16
+	maxInit       = 32 << 20 // bytes of data that memory.init copies at once
 )
 
 // Rewrite returns a metered copy of the module. It keeps no reference to module
