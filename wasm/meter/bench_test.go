@@ -32,7 +32,7 @@ func newRunner(b *testing.B, name string, module []byte, rc wazero.RuntimeConfig
 	b.Helper()
 	ctx := b.Context()
 	r := &runner{name: name, rt: wazero.NewRuntimeWithConfig(ctx, rc)}
-	b.Cleanup(func() { r.rt.Close(context.WithoutCancel(ctx)) }) //nolint:errcheck // frees memory only
+	b.Cleanup(func() { r.rt.Close(context.WithoutCancel(ctx)) })
 	wasi_snapshot_preview1.MustInstantiate(ctx, r.rt)
 	refill := func(_ context.Context, stack []uint64) {
 		r.refills++
@@ -73,7 +73,7 @@ func (r *runner) run(b *testing.B, args ...string) {
 		b.Fatal(err)
 	}
 	if mod != nil {
-		mod.Close(b.Context()) //nolint:errcheck // frees memory only
+		mod.Close(b.Context())
 	}
 	r.took = append(r.took, cpu(b)-before)
 }

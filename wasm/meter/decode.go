@@ -42,7 +42,6 @@ type module struct {
 	types, imports        []byte // entries without their number
 	numTypes, numImports  int
 	importedFuncs         uint32
-	importedTables        int
 	importedGlobals       int
 	functions             []uint32 // types of those defined
 	tables                []table

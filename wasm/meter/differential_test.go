@@ -168,7 +168,7 @@ func valid(t *testing.T, module []byte) (err error) {
 	}()
 	ctx := context.WithoutCancel(t.Context())
 	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter())
-	defer rt.Close(ctx) //nolint:errcheck // frees memory only
+	defer rt.Close(ctx)
 	_, err = rt.CompileModule(ctx, withoutCustom(module))
 	return err
 }

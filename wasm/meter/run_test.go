@@ -89,7 +89,7 @@ func (p *play) run(ctx context.Context, module []byte, function string, args ...
 	if err != nil {
 		return o, err
 	}
-	defer code.Close(ctx) //nolint:errcheck // frees memory only
+	defer code.Close(ctx)
 	var out bytes.Buffer
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions().
 		WithStdout(&out).WithStderr(&out).WithArgs("guest", "3000")
@@ -97,7 +97,7 @@ func (p *play) run(ctx context.Context, module []byte, function string, args ...
 	if err != nil {
 		return outcome{Err: kind(err), Output: out.String()}, nil
 	}
-	defer mod.Close(ctx) //nolint:errcheck // frees memory only
+	defer mod.Close(ctx)
 	if f := mod.ExportedFunction(function); f != nil {
 		o.Results, err = f.Call(ctx, args...)
 	}
