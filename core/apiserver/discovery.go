@@ -134,7 +134,7 @@ func (s *Server) servePath(w http.ResponseWriter, r *http.Request, q *request) e
 	case path == "/openapi/v3" || strings.HasPrefix(path, "/openapi/v3/"):
 		return s.serveOpenAPI(w, r, strings.TrimPrefix(strings.TrimPrefix(path, "/openapi/v3"), "/"))
 	case path == "/openapi/v2":
-		return errNotAcceptable("OpenAPI v2 is not served, /openapi/v3 is")
+		return serveOpenAPIV2(w, r)
 	}
 	return s.serveDiscovery(w, r, path)
 }

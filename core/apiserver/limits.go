@@ -64,15 +64,18 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // not every writer can
-	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		return nil, errTooLarge(limit)
 	case err != nil:
+		// The deadline stays: net/http reads what is left of a body before it
+		// answers, and would wait for ever for one that does not come.
+		w.Header().Set("Connection", "close")
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("read the request's body: %v", err))
 	}
+	_ = control.SetReadDeadline(time.Time{})
 	return body, nil
 }
 

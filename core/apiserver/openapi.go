@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/weftrun/weft/core/apiserver/openapi"
 )
@@ -45,4 +46,19 @@ func (s *Server) sendDocument(w http.ResponseWriter, r *http.Request, doc *opena
 		return err
 	}
 	return answerBytes(w, r, http.StatusOK, typeJSON, data)
+}
+
+// emptyV2 is an OpenAPI v2 document that describes nothing, in protobuf: its
+// field 1 says which version of the format it is.
+const emptyV2 = "\n\x032.0"
+
+// serveOpenAPIV2 answers a document that describes nothing. Clients take what
+// there is to know from OpenAPI v3; kubectl asks for this one when a kind is not
+// there, and fails before it can say so if there is none.
+func serveOpenAPIV2(w http.ResponseWriter, r *http.Request) error {
+	const protobuf = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+	if strings.Contains(r.Header.Get("Accept"), "proto-openapi.spec.v2") {
+		return answerBytes(w, r, http.StatusOK, protobuf, []byte(emptyV2))
+	}
+	return answerBytes(w, r, http.StatusOK, typeJSON, []byte(`{"swagger":"2.0","info":{"title":"Weft","version":"v1"},"paths":{}}`+"\n"))
 }

@@ -118,8 +118,8 @@ type patientReader struct {
 func (p *patientReader) Read(b []byte) (int, error) {
 	_ = p.control.SetReadDeadline(time.Now().Add(bodyTime)) // not every writer can
 	n, err := p.r.Read(b)
-	if err != nil {
-		_ = p.control.SetReadDeadline(time.Time{})
+	if errors.Is(err, io.EOF) {
+		_ = p.control.SetReadDeadline(time.Time{}) // else it stays: net/http reads on before it answers
 	}
 	return n, err
 }
