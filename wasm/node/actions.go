@@ -42,7 +42,7 @@ func (k *keeper) start(ctx context.Context, pod *corev1.Pod, index int) {
 		c.again = false
 		k.removeLog(pod, runID(c.spec.Name, c.restarts-2))
 	}
-	c.phase, c.stopping, c.replace, c.fed, c.image = starting, false, false, false, c.spec.Image
+	c.phase, c.stopping, c.replace, c.recalled, c.fed, c.image = starting, false, false, false, false, c.spec.Image
 	k.touched = true
 	id, spec, sandbox := instanceID(c), c.spec, k.sandbox
 	ctx, cancel := context.WithCancel(ctx)
@@ -238,7 +238,7 @@ func (k *keeper) age(pod *corev1.Pod, now time.Time) (wait time.Duration) {
 func (k *keeper) schedule(pod *corev1.Pod, c *container, now time.Time) {
 	ran := c.exit.FinishedAt.Sub(c.exit.StartedAt)
 	wait := backoff(c.delay, ran, c.restarts)
-	if c.replace || (c.exit.Reason == wasm.Lost && ran >= backoffFirst) {
+	if c.replace || c.recalled || (c.exit.Reason == wasm.Lost && ran >= backoffFirst) {
 		wait = 0 // it is not to blame; but what takes its runtime down again and again is
 	} else {
 		c.delay = wait

@@ -249,6 +249,26 @@ func TestLost(t *testing.T) {
 	})
 }
 
+// A node that is stopped and started again and again is no crash of its pods.
+func TestRestartedSoon(t *testing.T) {
+	run(t, func(t *testing.T, w *world) {
+		p := pod("p", "Always", "run forever")
+		w.set(p)
+		for range 5 {
+			time.Sleep(2 * time.Second)
+			w.want(p, "Running running")
+			w.stop()
+			w.rt.Lose()
+			w.start()
+		}
+		time.Sleep(time.Second)
+		w.want(p, "Running running")
+		if s := w.container(p); s.RestartCount != 5 {
+			t.Errorf("%d restarts", s.RestartCount)
+		}
+	})
+}
+
 func TestAgentRestart(t *testing.T) {
 	run(t, func(t *testing.T, w *world) {
 		runs, ends, crashes, gone, lost := pod("runs", "Always", "run forever"), pod("ends", "Never", "run 1m exit 4"),

@@ -51,6 +51,7 @@ type container struct {
 	again    bool      // the next start is a restart
 	fed      bool      // ConfigMaps or Secrets have changed since the last start
 	replace  bool      // it was stopped because its image has changed
+	recalled bool      // it was gone when the agent started
 	image    string    // that the newest instance was started with
 	restarts int32
 	imageID  string

@@ -47,7 +47,7 @@ func recallContainer(c *container, s *corev1.ContainerStatus) {
 		}
 		c.id = instanceID(c)
 	case s.State.Running != nil:
-		c.phase = exited
+		c.phase, c.recalled = exited, true
 		c.exit = &wasm.Exit{
 			Reason: wasm.Lost, Code: 137, Message: lostMessage,
 			StartedAt: s.State.Running.StartedAt.Time, FinishedAt: time.Now(), // when it was found out

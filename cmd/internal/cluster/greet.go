@@ -78,7 +78,10 @@ func (u *Up) awaitNode(ctx context.Context, c Core) (string, bool) {
 	u.until(ctx, c, func(s core.Snapshot) bool {
 		for _, object := range s.List(core.Nodes, "") {
 			node, ok := object.(*corev1.Node)
-			if ok && slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+			// A Lease is not kept over a restart: without one, the node's
+			// status is from before.
+			_, heard := s.Get(core.Key{Group: core.Leases.Group, Resource: core.Leases.Resource, Namespace: corev1.NamespaceNodeLease, Name: object.GetName()})
+			if ok && heard && slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
 				return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
 			}) {
 				name = node.Name
