@@ -285,7 +285,18 @@ func (l *Link) Blob(ctx context.Context, digest string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open blob %s: %w", digest, err)
 	}
-	return stream, nil
+	return blobReader{stream}, nil
+}
+
+// blobReader tells what a core answers in its own words: they reach a user.
+type blobReader struct{ bus.Stream }
+
+func (r blobReader) Read(data []byte) (int, error) {
+	n, err := r.Stream.Read(data)
+	if refused, ok := errors.AsType[*bus.CallError](err); ok {
+		err = errors.New(refused.Reason)
+	}
+	return n, err
 }
 
 // Serve implements core.NodeLink.

@@ -321,5 +321,12 @@ func TestLogsAndBlobs(t *testing.T) {
 		if err := blob.Close(); err != nil {
 			t.Error(err)
 		}
+		none, err := n.Blob(w.t.Context(), "none")
+		if err == nil {
+			_, err = io.ReadAll(none)
+		}
+		if want := "there is no module none: push it with weft push"; err == nil || err.Error() != want {
+			t.Errorf("got %v, want %q", err, want)
+		}
 	})
 }

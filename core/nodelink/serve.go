@@ -214,6 +214,9 @@ func (h *Hub) blob(ctx context.Context, m bus.Message, s bus.Stream) error {
 	}
 	defer leave()
 	content, err := h.config.Blob(ctx, string(m.Data))
+	if errors.Is(err, bus.ErrNotFound) {
+		return fmt.Errorf("there is no module %.80s: push it with weft push", m.Data)
+	}
 	if err != nil {
 		return err
 	}

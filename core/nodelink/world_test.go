@@ -212,6 +212,9 @@ func (w *world) start() {
 	hub, err := nodelink.New(nodelink.Config{
 		Bus: conn, Client: w.client, Events: w.events, Term: func() uint64 { return term }, Logger: quiet(),
 		Blob: func(_ context.Context, digest string) (io.ReadCloser, error) {
+			if digest == "none" {
+				return nil, fmt.Errorf("get blob: %w", bus.ErrNotFound)
+			}
 			return io.NopCloser(strings.NewReader("content of " + digest)), nil
 		},
 	})
