@@ -74,6 +74,7 @@ generate: ## write generated code and documents anew
 .PHONY: check
 check: modules ## format, lint, generated code is clean, imports rule, tests with the race detector
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) mod tidy -diff
 	$(MAKE) lint
 	$(MAKE) generate
 	@git diff --exit-code --stat || { echo "generated files were not current: commit them"; exit 1; }
