@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/weftrun/weft/bus"
 	"github.com/weftrun/weft/core"
@@ -21,22 +20,11 @@ const openAttempts = 100
 // with another key or written by a newer version, and names the record. The
 // Store starts nothing; call Run.
 func Open(ctx context.Context, config Config) (*Store, error) {
-	if err := config.Validate(); err != nil {
+	s, err := newStandby(config)
+	if err != nil {
 		return nil, err
 	}
-	config = config.withDefaults()
-	start := time.Now()
-	r := &recovery{config: config, codec: newCodec(config.Key)}
-	if err := r.load(ctx); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	}
-	if err := r.begin(ctx); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	}
-	s := r.store
-	config.Logger.Info("store opened", "term", s.term, "revision", s.revision, "objects", s.state.objects,
-		"records", r.records, "took", time.Since(start))
-	return s, nil
+	return s.Lead(ctx, nil)
 }
 
 func newStore(config Config) *Store {

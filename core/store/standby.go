@@ -1,0 +1,106 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/weftrun/weft/bus"
+)
+
+// Standby holds the state of a log that another store writes, and follows it,
+// so that taking over takes a moment instead of a recovery. It writes nothing
+// before Lead. It belongs to one goroutine.
+type Standby struct {
+	recovery *recovery
+	loaded   bool
+	began    time.Time
+}
+
+// Follow recovers the state as Open does, and leaves the log as it is: whoever
+// leads goes on. The error is Open's, for a log that cannot be taken over.
+func Follow(ctx context.Context, config Config) (*Standby, error) {
+	s, err := newStandby(config)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.CatchUp(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func newStandby(config Config) (*Standby, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	config = config.withDefaults()
+	return &Standby{recovery: &recovery{config: config, codec: newCodec(config.Key)}, began: time.Now()}, nil
+}
+
+// CatchUp applies what was logged since. If so much was logged that a snapshot
+// has taken its place meanwhile, it recovers from that. An error that wraps
+// bus.ErrUnavailable passes: what was applied stays, and the next call goes on
+// from there.
+func (s *Standby) CatchUp(ctx context.Context) error {
+	if err := s.catchUp(ctx); err != nil {
+		return fmt.Errorf("follow store: %w", err)
+	}
+	return nil
+}
+
+func (s *Standby) catchUp(ctx context.Context) error {
+	r := s.recovery
+	if !s.loaded {
+		return s.load(ctx)
+	}
+	first, last, err := r.config.Log.Bounds(ctx)
+	if err != nil {
+		return fmt.Errorf("read bounds of log WAL: %w", err)
+	}
+	known := r.store.log.last
+	if last < known {
+		return fmt.Errorf("log WAL: %w: it ends with record %d, and record %d was read before", errLogCut, last, known)
+	}
+	if first > known+1 {
+		return s.load(ctx)
+	}
+	err = r.replay(ctx, last)
+	if errors.Is(err, bus.ErrNotFound) { // trimmed since its bounds were read
+		return s.load(ctx)
+	}
+	return err
+}
+
+func (s *Standby) load(ctx context.Context) error {
+	s.loaded = false
+	if err := s.recovery.load(ctx); err != nil {
+		return err
+	}
+	s.loaded = true
+	return nil
+}
+
+// Sequence is the newest record of the log that was applied.
+func (s *Standby) Sequence() uint64 { return s.recovery.store.log.last }
+
+// Lead catches up and begins a new term, as Open does. leading takes the place
+// of Config.Leading if it is not nil. The Standby has become the Store: it must
+// not be used afterwards, unless there was an error.
+func (s *Standby) Lead(ctx context.Context, leading func() bool) (*Store, error) {
+	if leading != nil {
+		s.recovery.config.Leading = leading
+	}
+	if err := s.catchUp(ctx); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	r := s.recovery
+	r.store.config.Leading = r.config.Leading
+	if err := r.begin(ctx); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	r.config.Logger.Info("store opened", "term", r.store.term, "revision", r.store.revision, "objects", r.store.state.objects,
+		"records", r.records, "took", time.Since(s.began))
+	return r.store, nil
+}
