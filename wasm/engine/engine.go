@@ -79,8 +79,8 @@ type Config struct {
 	// Rewrite, if not nil, changes a module before it is compiled. It is
 	// called once a module, and its errors mean that the module is invalid.
 	Rewrite func([]byte) ([]byte, error)
-	// Slots is how many guests may compute at once. Optional, one less than
-	// GOMAXPROCS (but 1 at least): the rest of the process needs a processor.
+	// Slots is how many guests may compute at once; SetSlots changes it.
+	// Optional, as many as SetSlots allows.
 	Slots int
 	// Unmetered runs all modules interruptible instead of metered: slower, and
 	// without CPU limits.
@@ -131,9 +131,10 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 		c.IdleModules = DefaultIdleModules
 	}
 	e := &Engine{config: c, modules: map[string]*compiled{}, sandboxes: map[string]*sandbox{}}
-	if e.turns.free = c.Slots; c.Slots <= 0 {
-		e.turns.free = max(runtime.GOMAXPROCS(0)-1, 1)
+	if c.Slots <= 0 {
+		c.Slots = maxSlots()
 	}
+	e.SetSlots(c.Slots)
 	if c.CacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(c.CacheDir, cacheVersion))
 		if err != nil {
@@ -152,6 +153,15 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	e.world = world
 	return e, nil
 }
+
+// SetSlots sets how many guests may compute at once: from 1 to one less than
+// GOMAXPROCS, as Go's collector needs a processor that guests leave alone; n is
+// brought within. More is given at once, less within the milliseconds that a
+// slice takes. It may be called at any time, also by several.
+func (e *Engine) SetSlots(n int) { e.turns.resize(min(max(n, 1), maxSlots())) }
+
+// maxSlots leaves a processor to the rest of the process, if there are several.
+func maxSlots() int { return max(runtime.GOMAXPROCS(0)-1, 1) }
 
 func (e *Engine) runtimeConfig() wazero.RuntimeConfig {
 	rc := wazero.NewRuntimeConfigCompiler().WithDebugInfoEnabled(false)

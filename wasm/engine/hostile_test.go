@@ -123,15 +123,21 @@ func TestCPULimit(t *testing.T) {
 				return u.CPU
 			}
 			time.Sleep(300 * time.Millisecond) // what may be saved up is used up
-			begin, before := time.Now(), usage()
-			time.Sleep(1500 * time.Millisecond)
-			got := float64(usage()-before) / float64(time.Since(begin)) * 1000
-			t.Logf("%.2f millicores", got)
-			// A slice more or less at the ends is 1 ms of 1.5 s.
-			if want := float64(millis); got > 1.05*want+1.5 || got < 0.9*want-1.5 {
-				t.Errorf("got %.2f millicores, want %d", got, millis)
+			// A guest that a busy machine kept waiting may catch up: three attempts.
+			within := false
+			for n := 0; n < 3 && !within; n++ {
+				begin, before := time.Now(), usage()
+				time.Sleep(1500 * time.Millisecond)
+				got := float64(usage()-before) / float64(time.Since(begin)) * 1000
+				t.Logf("%.2f millicores", got)
+				// A slice more or less at the ends is 1 ms of 1.5 s.
+				want := float64(millis)
+				within = got <= 1.05*want+1.5 && got >= 0.9*want-1.5
 			}
-			begin = time.Now()
+			if !within {
+				t.Errorf("%d millicores are not held", millis)
+			}
+			begin := time.Now()
 			if err := i.Kill(t.Context()); err != nil {
 				t.Fatal(err)
 			}

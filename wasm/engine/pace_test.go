@@ -20,7 +20,7 @@ type stage struct {
 }
 
 func newStage(slots int) *stage {
-	return &stage{turns: turns{free: slots}, done: make(chan struct{})}
+	return &stage{turns: turns{slots: slots}, done: make(chan struct{})}
 }
 
 // play runs a guest until the stage is closed.
@@ -135,7 +135,7 @@ func TestTurnsAreFair(t *testing.T) {
 func TestTurnsSurviveEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var shared turns
-		shared.free = 2
+		shared.slots = 2
 		for range 20 {
 			var stages []*stage
 			for range 10 {
@@ -157,8 +157,45 @@ func TestTurnsSurviveEnds(t *testing.T) {
 				s.close()
 			}
 		}
-		if shared.free != 2 || len(shared.waiting) != 0 {
-			t.Errorf("%d slots are free and %d wait, want 2 and none", shared.free, len(shared.waiting))
+		if shared.taken != 0 || len(shared.waiting) != 0 {
+			t.Errorf("%d slots are taken and %d wait, want none", shared.taken, len(shared.waiting))
+		}
+	})
+}
+
+// The number of slots changes at work: what they give follows at once, and the
+// shares stay.
+func TestTurnsResize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(1)
+		var all []*pace
+		for range 6 {
+			all = append(all, s.play(wasm.Limits{}, spin))
+		}
+		used := func() (total time.Duration) {
+			for _, p := range all {
+				total += p.total()
+			}
+			return total
+		}
+		for _, slots := range []int{1, 4, 2, 6, 9, 3, 1} {
+			s.turns.resize(slots)
+			time.Sleep(5 * time.Millisecond) // those above it notice
+			before := used()
+			time.Sleep(10 * time.Second)
+			got := (used() - before).Seconds() / 10
+			if want := float64(min(slots, len(all))); math.Abs(got/want-1) > 0.01 {
+				t.Errorf("%d slots gave %.2f processors, want %.0f", slots, got, want)
+			}
+		}
+		s.close()
+		if s.turns.taken != 0 {
+			t.Errorf("%d slots are still taken", s.turns.taken)
+		}
+		for n, p := range all {
+			if got := p.total().Seconds() * 6 / used().Seconds(); math.Abs(got-1) > 0.05 {
+				t.Errorf("guest %d had %.2f of its share", n, got)
+			}
 		}
 	})
 }

@@ -12,7 +12,8 @@ import (
 // most, so that short work is done soon beside guests that always compute.
 type turns struct {
 	mu      sync.Mutex
-	free    int
+	slots   int
+	taken   int // more than slots while those who lost theirs have not noticed
 	waiting queue
 	floor   time.Duration // what the last to get or keep a slot had had
 }
@@ -52,14 +53,26 @@ func (t *turn) weighted(d time.Duration) time.Duration {
 func (t *turns) enter(p *turn, done <-chan struct{}) bool {
 	t.mu.Lock()
 	p.had = max(p.had, t.floor-p.weighted(headStart))
-	if t.free > 0 {
-		t.free--
+	if t.taken < t.slots {
+		t.taken++
 		t.mu.Unlock()
 		return true
 	}
 	heap.Push(&t.waiting, p)
 	t.mu.Unlock()
 	return t.wait(p, done)
+}
+
+// resize sets the number of slots. Who computes above it goes on until its
+// slice ends.
+func (t *turns) resize(slots int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.slots = slots
+	for t.taken < t.slots && len(t.waiting) > 0 {
+		t.taken++
+		t.admit()
+	}
 }
 
 // leave gives up a slot that was used for so long.
@@ -71,12 +84,12 @@ func (t *turns) leave(p *turn, used time.Duration) {
 }
 
 // offer gives up a slot that was used for so long if someone who had less waits
-// for it, and waits for the next one. It reports whether it keeps or has one
+// for it, or if there are fewer slots now, and waits for the next one. It reports whether it keeps or has one
 // again, and if it had to wait.
 func (t *turns) offer(p *turn, used time.Duration, done <-chan struct{}) (ok, waited bool) {
 	t.mu.Lock()
 	p.had += p.weighted(used)
-	if len(t.waiting) == 0 || t.waiting[0].had >= p.had {
+	if t.taken <= t.slots && (len(t.waiting) == 0 || t.waiting[0].had >= p.had) {
 		t.floor = max(t.floor, p.had)
 		if len(t.waiting) > 0 {
 			t.floor = min(t.floor, t.waiting[0].had)
@@ -92,10 +105,16 @@ func (t *turns) offer(p *turn, used time.Duration, done <-chan struct{}) (ok, wa
 
 // pass hands a slot on. The caller holds mu.
 func (t *turns) pass() {
-	if len(t.waiting) == 0 {
-		t.free++
+	if len(t.waiting) == 0 || t.taken > t.slots {
+		t.taken--
 		return
 	}
+	t.admit()
+}
+
+// admit lets the first of those who wait have a slot that was taken for it. The
+// caller holds mu.
+func (t *turns) admit() {
 	next := heap.Pop(&t.waiting).(*turn)
 	t.floor = max(t.floor, next.had)
 	next.ready <- struct{}{}
