@@ -36,6 +36,9 @@ type Runtime interface {
 	OpenSandbox(ctx context.Context, c SandboxConfig) (Sandbox, error)
 	// Sandboxes returns the IDs of those that are open.
 	Sandboxes(ctx context.Context) ([]string, error)
+	// Usages returns what all instances that run have used so far. It is one
+	// cheap call, to be made each few seconds for thousands of instances.
+	Usages(ctx context.Context) (Usages, error)
 }
 
 // Module is a prepared module. It is immutable and shared.
@@ -150,8 +153,38 @@ const (
 	Lost        Reason = "lost"          // its process died
 )
 
-// Usage is what an instance has used.
+// Usage is what an instance or a process uses.
 type Usage struct {
-	CPU         time.Duration
+	CPU time.Duration // since it was started
+	// MemoryBytes is what it holds now: of an instance the size of its linear
+	// memory, of a process what is resident.
 	MemoryBytes int64
+	// Throttled is how long an instance rested in all because of its CPU limit.
+	Throttled time.Duration
+}
+
+// Usages is what the instances of a runtime had used at one time. The receiver
+// owns it.
+type Usages struct {
+	Time time.Time
+	// Instances are those that run, in no order.
+	Instances []InstanceUsage
+	// Processes are those that the runtime keeps besides the caller's own.
+	// What instances in them use is part of what they use.
+	Processes []ProcessUsage
+}
+
+// InstanceUsage is what one instance has used.
+type InstanceUsage struct {
+	Sandbox, ID string
+	StartedAt   time.Time
+	Usage
+}
+
+// ProcessUsage is what one process has used. Another life of it has another
+// StartedAt, and begins to count anew.
+type ProcessUsage struct {
+	Name      string // unique in the runtime
+	StartedAt time.Time
+	Usage
 }

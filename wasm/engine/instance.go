@@ -188,7 +188,7 @@ func (i *instance) kill() {
 func (i *instance) Usage(context.Context) (wasm.Usage, error) {
 	u := wasm.Usage{MemoryBytes: i.memory.used.Load()}
 	if i.pace != nil {
-		u.CPU = i.pace.total()
+		u.CPU, u.Throttled = i.pace.total(), time.Duration(i.pace.rested.Load())
 		return u, nil
 	}
 	end := time.Now()

@@ -28,7 +28,7 @@ const (
 )
 
 // pace measures and bounds one instance's use of processors. All but clock
-// belong to the instance's goroutine.
+// and rested belong to the instance's goroutine.
 type pace struct {
 	turns  *turns
 	turn   *turn
@@ -38,6 +38,8 @@ type pace struct {
 	// clock tells others the CPU time in nanoseconds, shifted to the left by
 	// one. If its last bit is set then it still runs: add the present time.
 	clock atomic.Int64
+	// rested is how long the limit made it rest, in nanoseconds.
+	rested atomic.Int64
 
 	running bool          // it has a slot
 	cpu     time.Duration // until last
@@ -149,7 +151,9 @@ func (p *pace) pause() {
 // resume waits until the limit allows to go on, and for a slot.
 func (p *pace) resume() {
 	for d := p.debt(); d > 0; d = p.debt() {
+		begin := now()
 		p.sleep(d)
+		p.rested.Add(now() - begin)
 	}
 	if !p.turns.enter(p.turn, p.done) {
 		p.lost()

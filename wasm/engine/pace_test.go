@@ -62,6 +62,10 @@ func TestPaceLimits(t *testing.T) {
 				if math.Abs(got/float64(millis)-1) > 0.05 {
 					t.Errorf("got %.2f millicores, want %d", got, millis)
 				}
+				rested, want := float64(p.rested.Load())/float64(110*time.Second), 1-float64(millis)/1000
+				if math.Abs(rested-want) > 0.05 {
+					t.Errorf("it rested for %.3f of the time, want %.3f", rested, want)
+				}
 				s.close()
 			})
 		})

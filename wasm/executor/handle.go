@@ -45,6 +45,9 @@ func (s *server) handle(ctx context.Context, m, reply *message) (after func(), e
 	case opSandboxes:
 		reply.IDs, err = s.rt.Sandboxes(ctx)
 		return nil, err
+	case opUsages:
+		reply.Usages, err = s.usages(ctx)
+		return nil, err
 	}
 	sandbox, err := s.sandbox(ctx, m.Sandbox)
 	if err != nil {

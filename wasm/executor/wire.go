@@ -38,6 +38,7 @@ const (
 	opStop      op = "stop"
 	opKill      op = "kill"
 	opUsage     op = "usage"
+	opUsages    op = "usages"
 	opRelease   op = "release"
 	opEnded     op = "ended" // an event
 )
@@ -60,6 +61,7 @@ type message struct {
 	IDs       []string    `json:"ids,omitempty"`
 	States    []state     `json:"states,omitempty"`
 	Usage     *wasm.Usage `json:"usage,omitempty"`
+	Usages    []byte      `json:"usages,omitempty"` // see appendUsages
 	Error     *wireError  `json:"error,omitempty"`
 }
 

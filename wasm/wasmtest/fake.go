@@ -109,6 +109,31 @@ func (f *Fake) Sandboxes(context.Context) ([]string, error) {
 	return slices.Sorted(maps.Keys(f.sandboxes)), nil
 }
 
+// Usages implements wasm.Runtime.
+func (f *Fake) Usages(ctx context.Context) (wasm.Usages, error) {
+	u := wasm.Usages{Time: time.Now()}
+	f.mu.Lock()
+	all := slices.Collect(maps.Values(f.sandboxes))
+	f.mu.Unlock()
+	for _, s := range all {
+		instances, err := s.Instances(ctx)
+		if err != nil {
+			continue // it was closed meanwhile
+		}
+		for id, i := range instances {
+			if _, over := i.(*fakeInstance).over(); over {
+				continue
+			}
+			used, err := i.Usage(ctx)
+			if err != nil {
+				return u, err
+			}
+			u.Instances = append(u.Instances, wasm.InstanceUsage{Sandbox: s.id, ID: id, StartedAt: i.StartedAt(), Usage: used})
+		}
+	}
+	return u, nil
+}
+
 // Lose ends everything as if the process had died: instances with reason Lost,
 // sandboxes gone.
 func (f *Fake) Lose() {
@@ -388,13 +413,18 @@ func (i *fakeInstance) Kill(context.Context) error {
 	return nil
 }
 
-func (i *fakeInstance) Usage(context.Context) (wasm.Usage, error) {
+// over tells until when it has run, and whether it has ended.
+func (i *fakeInstance) over() (time.Time, bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	end := time.Now()
 	if i.ended {
-		end = i.exit.FinishedAt
+		return i.exit.FinishedAt, true
 	}
+	return time.Now(), false
+}
+
+func (i *fakeInstance) Usage(context.Context) (wasm.Usage, error) {
+	end, _ := i.over()
 	return wasm.Usage{
 		CPU:         time.Duration(float64(end.Sub(i.started)) * i.sandbox.fake.CPU),
 		MemoryBytes: 64 << 10,

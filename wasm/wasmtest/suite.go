@@ -68,6 +68,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		"Limits":        testLimits,
 		"Log":           testLog,
 		"Many":          testMany,
+		"Usages":        testUsages,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) { test(t, &bench{t: t, Subject: open(t)}) })

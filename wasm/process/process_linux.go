@@ -1,0 +1,36 @@
+package process
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// cpu is what all threads of the process have used.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// memory is what is resident, in bytes. The second number of statm is that in
+// pages; getrusage only tells the most that there ever was.
+func memory() int64 {
+	data, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return portableMemory()
+	}
+	fields := bytes.Fields(data)
+	if len(fields) < 2 {
+		return portableMemory()
+	}
+	pages, err := strconv.ParseInt(string(fields[1]), 10, 64)
+	if err != nil {
+		return portableMemory()
+	}
+	return pages * int64(os.Getpagesize())
+}
