@@ -59,6 +59,11 @@ test: modules plugins-test ## every test
 e2e: build ## the real binary, real NATS, plugin processes and kubectl
 	$(GO) test -timeout 10m -count=1 ./cmd/...
 
+.PHONY: wasi-testsuite
+wasi-testsuite: ## the public WASI suite, in folder WEFT_WASI_TESTSUITE, on our engine and on plain wazero
+	@test -n "$(WEFT_WASI_TESTSUITE)" || { echo "set WEFT_WASI_TESTSUITE to a folder with the branch prod/testsuite-base of https://github.com/WebAssembly/wasi-testsuite"; exit 1; }
+	WEFT_WASI_TESTSUITE='$(abspath $(WEFT_WASI_TESTSUITE))' $(GO) test -count=1 -v -run '^TestSuite$$' ./wasm/host
+
 .PHONY: fmt
 fmt: ## format
 	gofmt -w $$(git ls-files '*.go')

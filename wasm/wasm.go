@@ -24,6 +24,19 @@ var (
 	ErrGone = errors.New("wasm: gone")
 )
 
+// StopVariable is the environment variable that says where a guest hears that
+// it should stop. One that has it in its Env finds a file at that path, in a
+// folder that holds nothing else. There is nothing to be read of it until the
+// guest is asked to stop: then "TERM\n", and its end. An empty value means none.
+const StopVariable = "WEFT_STOP_FILE"
+
+// StopFile is the usual value of StopVariable.
+const StopFile = "/run/weft/stop"
+
+// StopFunction is what a module without _start may export, without parameters
+// and results, to be called when it is asked to stop.
+const StopFunction = "weft_stop"
+
 // Runtime runs modules. Its methods may be called concurrently.
 type Runtime interface {
 	// Prepare checks and compiles the module in the file at path, whose
@@ -116,9 +129,11 @@ type Instance interface {
 	// instances with reason Lost.
 	Wait(ctx context.Context) (Exit, error)
 	// Stop asks the guest to end and returns at once; one that does not is
-	// killed when the grace period is over. A guest that has no way to hear of
-	// it ends at once with code 143, as a process that leaves SIGTERM to its
-	// default. A second Stop may shorten the period.
+	// killed when the grace period is over, with code 137. A guest that does not
+	// listen, as it neither has its stop file open nor exports StopFunction, ends at
+	// once with code 143, as a process that leaves SIGTERM to its default. A
+	// second Stop may shorten the period, not prolong it. With a period of 0 or
+	// less it is Kill.
 	Stop(ctx context.Context, grace time.Duration) error
 	// Kill ends it now.
 	Kill(ctx context.Context) error

@@ -100,8 +100,9 @@ type Engine struct {
 	flight  singleflight.Group
 	guests  sync.WaitGroup // instances and compilations
 
-	slowMu sync.Mutex
-	slow   wazero.Runtime // for what is not metered; nil: not needed yet
+	slowMu    sync.Mutex
+	slow      wazero.Runtime // for what is not metered; nil: not needed yet
+	slowWorld *host.World
 
 	mu        sync.Mutex
 	modules   map[string]*compiled // by digest
@@ -194,6 +195,11 @@ func (e *Engine) Close(ctx context.Context) error {
 		err = errors.Join(err, s.Close(ctx))
 	}
 	e.guests.Wait()
+	for _, w := range []*host.World{e.world, e.slowWorld} {
+		if w != nil {
+			w.Close()
+		}
+	}
 	err = errors.Join(err, e.rt.Close(ctx))
 	if e.slow != nil {
 		err = errors.Join(err, e.slow.Close(ctx))
@@ -229,7 +235,11 @@ func (e *Engine) load(ctx context.Context, digest, path string) (*compiled, erro
 	if err != nil {
 		return nil, err
 	}
-	return &compiled{digest: digest, path: path, info: info, rt: rt, code: code, metered: rt == e.rt}, nil
+	c := &compiled{digest: digest, path: path, info: info, rt: rt, code: code, metered: rt == e.rt, world: e.world}
+	if !c.metered {
+		c.world = e.slowWorld
+	}
+	return c, nil
 }
 
 // read returns the file's content if it is what the digest says.

@@ -49,16 +49,17 @@ func newInstance(s *sandbox, m *compiled, p wasm.Program, limit int64) *instance
 		done:    make(chan struct{}),
 	}
 	i.memory.limit = uint64(limit)
-	i.guest = &host.Guest{
+	i.guest = m.world.NewGuest(host.Config{
 		Args: p.Args, Env: p.Env, Hostname: s.config.Hostname, Mounts: p.Mounts,
 		Stdout: i.log.Stdout(), Stderr: i.log.Stderr(),
-	}
+	})
 	return i
 }
 
 // run is the instance's life.
 func (i *instance) run(ctx context.Context) {
 	exit := i.execute(ctx)
+	i.guest.Close()
 	i.memory.Free()
 	i.sandbox.engine.letGo(i.module)
 	if err := i.log.Close(); err != nil {
@@ -82,6 +83,7 @@ func (i *instance) run(ctx context.Context) {
 // execute runs the guest's code. No panic leaves it.
 func (i *instance) execute(ctx context.Context) (exit wasm.Exit) {
 	phase := instantiating
+	ctx = i.guest.Bind(ctx)
 	if i.pace != nil {
 		ctx = context.WithValue(ctx, paceKey{}, i.pace)
 		defer i.pace.pause()

@@ -85,10 +85,11 @@ func (e *Engine) unmetered(ctx context.Context) (wazero.Runtime, error) {
 		return e.slow, nil
 	}
 	rt := wazero.NewRuntimeWithConfig(ctx, interruptible(e.runtimeConfig()))
-	if _, err := host.Provide(ctx, rt); err != nil {
+	world, err := host.Provide(ctx, rt)
+	if err != nil {
 		return nil, errors.Join(err, rt.Close(ctx))
 	}
-	e.slow = rt
+	e.slow, e.slowWorld = rt, world
 	return rt, nil
 }
 

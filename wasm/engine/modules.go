@@ -8,6 +8,7 @@ import (
 	"github.com/tetratelabs/wazero"
 
 	"github.com/weftrun/weft/wasm"
+	"github.com/weftrun/weft/wasm/host"
 	"github.com/weftrun/weft/wasm/module"
 )
 
@@ -18,6 +19,7 @@ type compiled struct {
 	info   *module.Info
 	code   wazero.CompiledModule
 	rt     wazero.Runtime // that compiled it
+	world  *host.World    // of that
 
 	metered bool
 

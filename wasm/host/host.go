@@ -5,18 +5,14 @@ package host
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
-	"io"
-	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
-	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/weftrun/weft/wasm"
 	"github.com/weftrun/weft/wasm/module"
@@ -25,24 +21,29 @@ import (
 // World is what a runtime provides to its guests.
 type World struct {
 	functions map[string]bool // of WASI preview 1
+
+	work    chan struct{}  // as many as there are calls in the operating system
+	workers sync.WaitGroup // those that make them
+	open    atomic.Int64   // files and folders, of all guests
 }
 
 // Provide instantiates the host's modules in rt. It is called once a runtime.
+// Close the World after all its guests.
 func Provide(ctx context.Context, rt wazero.Runtime) (*World, error) {
-	compiled, err := wasi_snapshot_preview1.NewBuilder(rt).Compile(ctx)
+	defined, err := wasi_snapshot_preview1.NewBuilder(rt).Compile(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("compile WASI: %w", err)
 	}
-	w := &World{functions: map[string]bool{}}
-	for name := range compiled.ExportedFunctions() {
+	w := &World{functions: map[string]bool{}, work: make(chan struct{}, maxWork)}
+	for name := range defined.ExportedFunctions() {
 		w.functions[name] = true
 	}
-	config := wazero.NewModuleConfig().WithName(wasi_snapshot_preview1.ModuleName)
-	if _, err := rt.InstantiateModule(ctx, compiled, config); err != nil {
-		return nil, fmt.Errorf("instantiate WASI: %w", err)
-	}
-	return w, nil
+	return w, build(ctx, rt, defined)
 }
+
+// Close waits for calls of the operating system that guests left when they were
+// killed.
+func (w *World) Close() { w.workers.Wait() }
 
 // maxNamed is how many missing imports an error names.
 const maxNamed = 5
@@ -90,98 +91,4 @@ func advice(origin string) string {
 		return "it was linked against functions of an outside host (Emscripten, AssemblyScript or undefined symbols); build it for wasm32-wasip1 with everything linked in"
 	}
 	return "Weft provides WASI preview 1 (wasi_snapshot_preview1) alone; build it without other imports"
-}
-
-// Guest is one guest's world. Set its fields, then use it for one instance.
-type Guest struct {
-	Args []string
-	Env  []string // NAME=value
-	// Hostname is shown as HOSTNAME, unless Env has that. Optional.
-	Hostname string
-	Stdout   io.Writer
-	Stderr   io.Writer
-	Mounts   []wasm.Mount
-	// Done, when closed, ends what the guest waits for in the host.
-	Done <-chan struct{}
-	// Pause and Resume, if not nil, are called around what the guest waits for
-	// in the host, in its goroutine.
-	Pause, Resume func()
-
-	slept    atomic.Int64 // nanoseconds of finished sleeps
-	sleeping atomic.Int64 // when the present sleep began, 0 if it does not sleep
-}
-
-// origin is what monotonic times are relative to, so that they fit a guest.
-var origin = time.Now()
-
-// Configure returns how to instantiate the guest. It has no start functions
-// and no name: whoever instantiates it calls what it exports.
-func (g *Guest) Configure() (wazero.ModuleConfig, error) {
-	c := wazero.NewModuleConfig().
-		WithName("").
-		WithStartFunctions().
-		WithArgs(g.Args...).
-		WithStdout(g.Stdout).
-		WithStderr(g.Stderr).
-		WithRandSource(rand.Reader).
-		WithSysWalltime().
-		WithNanotime(func() int64 { return int64(time.Since(origin)) }, 1).
-		WithNanosleep(g.sleep).
-		WithOsyield(runtime.Gosched)
-	if g.Hostname != "" && !slices.ContainsFunc(g.Env, func(pair string) bool { return strings.HasPrefix(pair, "HOSTNAME=") }) {
-		c = c.WithEnv("HOSTNAME", g.Hostname)
-	}
-	for i, pair := range g.Env {
-		name, value, ok := strings.Cut(pair, "=")
-		if !ok || name == "" {
-			return nil, fmt.Errorf("env[%d]: %q must be NAME=value", i, pair)
-		}
-		if strings.Contains(pair, "\x00") {
-			return nil, fmt.Errorf("env[%d]: %s must not contain NUL", i, name)
-		}
-		c = c.WithEnv(name, value)
-	}
-	if len(g.Mounts) > 0 {
-		fs, err := mounts(g.Mounts)
-		if err != nil {
-			return nil, err
-		}
-		c = c.WithFSConfig(fs)
-	}
-	return c, nil
-}
-
-// sleep ends the guest when it is done, so that a sleeping guest dies at once.
-// The panic is how wazero's host functions end a guest; returning instead would
-// let the guest go on, in a loop that starves whoever is to end it.
-func (g *Guest) sleep(ns int64) {
-	if ns <= 0 {
-		return
-	}
-	if g.Pause != nil {
-		g.Pause()
-	}
-	begin := time.Now()
-	g.sleeping.Store(max(int64(begin.Sub(origin)), 1))
-	timer := time.NewTimer(time.Duration(ns))
-	select {
-	case <-timer.C:
-	case <-g.Done:
-		timer.Stop()
-		panic(sys.NewExitError(sys.ExitCodeContextCanceled))
-	}
-	g.sleeping.Store(0)
-	g.slept.Add(int64(time.Since(begin)))
-	if g.Resume != nil {
-		g.Resume()
-	}
-}
-
-// Slept returns how long the guest has slept in the host until now.
-func (g *Guest) Slept() time.Duration {
-	d := time.Duration(g.slept.Load())
-	if at := g.sleeping.Load(); at != 0 {
-		d += time.Since(origin) - time.Duration(at)
-	}
-	return d
 }
