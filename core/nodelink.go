@@ -45,8 +45,8 @@ const (
 )
 
 // DesiredSink receives what a node is to run. Its methods are called one at a
-// time. Objects are Pods bound to the node, and the ConfigMaps and Secrets
-// that those pods refer to.
+// time. Objects are Pods bound to the node, and the ConfigMaps, Secrets and
+// RuntimeClasses that those pods refer to.
 type DesiredSink interface {
 	// Reset replaces everything by the whole set.
 	Reset(objects map[Key]Object)

@@ -93,8 +93,19 @@ var (
 	Deployments = GroupResource{Group: "apps", Resource: "deployments"}
 	Leases      = GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
 	Definitions = GroupResource{Group: "apiextensions.k8s.io", Resource: "customresourcedefinitions"}
+	// RuntimeClasses say how a node runs a pod; every cluster has [RuntimeClassDense]
+	// and [RuntimeClassIsolated].
+	RuntimeClasses = GroupResource{Group: "node.k8s.io", Resource: "runtimeclasses"}
 	// Memories hold what controllers remember about a parent between
 	// decisions: a Secret in the parent's namespace named by the parent's UID,
 	// with one datum, "memory". They are not served.
 	Memories = GroupResource{Group: "internal.weft.run", Resource: "memories"}
+)
+
+// The runtime classes of every cluster, and the handlers of the same names that
+// every node has: many pods share a process of the node, or a pod has one of
+// its own. A pod that names no class is run as RuntimeClassDense is.
+const (
+	RuntimeClassDense    = "dense"
+	RuntimeClassIsolated = "isolated"
 )

@@ -22,6 +22,8 @@ var (
 	// ErrGone: the sandbox or the runtime behind it is gone; what ran in it
 	// does not run any more.
 	ErrGone = errors.New("wasm: gone")
+	// ErrHandler: the runtime has no such handler.
+	ErrHandler = errors.New("wasm: no such handler")
 )
 
 // StopVariable is the environment variable that says where a guest hears that
@@ -45,7 +47,8 @@ type Runtime interface {
 	// ErrInvalidModule for content that can never run.
 	Prepare(ctx context.Context, digest, path string) (Module, error)
 	// OpenSandbox makes a sandbox with that ID, or returns the one that exists:
-	// a restarted node finds its pods again.
+	// a restarted node finds its pods again. The error is ErrHandler if a new
+	// one is to be of a handler that the runtime does not have.
 	OpenSandbox(ctx context.Context, c SandboxConfig) (Sandbox, error)
 	// Sandboxes returns the IDs of those that are open.
 	Sandboxes(ctx context.Context) ([]string, error)
@@ -65,6 +68,9 @@ type Module interface {
 type SandboxConfig struct {
 	ID       string // unique on the node: the pod's UID
 	Hostname string
+	// Handler is how the sandbox is kept apart from others. Optional: the
+	// runtime's usual way, which is the only one of most.
+	Handler string
 }
 
 // Sandbox holds the instances of one pod.

@@ -101,41 +101,13 @@ func (l *Lifecycle) Run(ctx context.Context) error {
 	ctx = core.WithUser(ctx, core.System("lifecycle"))
 	l.started = time.Now()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return l.ensureNamespaces(ctx) })
+	group.Go(func() error { return l.ensure(ctx) })
 	group.Go(func() error { return l.watchKinds(ctx) })
 	group.Go(func() error { return l.sweep(ctx) })
 	for range l.config.Workers {
 		group.Go(func() error { return l.work(ctx) })
 	}
 	return group.Wait()
-}
-
-// ensureNamespaces creates those that every cluster has.
-func (l *Lifecycle) ensureNamespaces(ctx context.Context) error {
-	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {
-		for failures := 1; ctx.Err() == nil; failures++ {
-			err := l.ensureNamespace(ctx, name)
-			if err == nil {
-				break
-			}
-			l.log.Warn("namespace not created", "object", name, "err", err)
-			wait(ctx, min(minBackoff<<min(failures, 20), maxBackoff))
-		}
-	}
-	return nil
-}
-
-func (l *Lifecycle) ensureNamespace(ctx context.Context, name string) error {
-	if _, there := l.client.Snapshot().Get(core.Key{Resource: core.Namespaces.Resource, Name: name}); there {
-		return nil
-	}
-	_, err := l.client.Create(ctx, &corev1.Namespace{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, ObjectMeta: metav1.ObjectMeta{Name: name},
-	}, core.WriteOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("create namespace %s: %w", name, err)
-	}
-	return nil
 }
 
 // wait returns after d, or when ctx ends.

@@ -43,7 +43,7 @@ type Hub struct {
 	// order on the bus is that of their numbers.
 	mu      sync.Mutex
 	nodes   map[string]*nodeSet
-	refs    map[core.Key]map[string]int // ConfigMap or Secret: node: pods that refer to it
+	refs    map[core.Key]map[string]int // ConfigMap, Secret or RuntimeClass: node: pods that refer to it
 	senders map[string]*sender
 	// loaded is the revision that the sets were last read from. The watches may
 	// still bring changes from before it, which are not to undo what came later.
@@ -65,7 +65,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	ctx = core.WithUser(ctx, core.System("node-hub"))
 	start := h.load()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, resource := range []core.GroupResource{core.Pods, core.ConfigMaps, core.Secrets} {
+	for _, resource := range []core.GroupResource{core.Pods, core.ConfigMaps, core.Secrets, core.RuntimeClasses} {
 		group.Go(func() error { return h.follow(ctx, resource, start) })
 	}
 	group.Go(func() error { return h.marks(ctx) })

@@ -157,7 +157,7 @@ func (h *Hub) hold(node string, key core.Key, object core.Object, publish bool) 
 	}
 }
 
-// referentChanged takes a change of a ConfigMap or Secret to the nodes that
+// referentChanged takes a change of a ConfigMap, Secret or RuntimeClass to the nodes that
 // run pods which refer to it.
 func (h *Hub) referentChanged(change *core.Change) {
 	for node := range h.refs[change.Key] {
@@ -181,7 +181,7 @@ func (h *Hub) publish(node string, set *nodeSet, d desired) {
 }
 
 // references returns the ConfigMaps and Secrets that a pod's environment,
-// volumes and image pulls refer to.
+// volumes and image pulls refer to, and its RuntimeClass.
 func references(pod *corev1.Pod) []core.Key {
 	var refs []core.Key
 	add := func(resource core.GroupResource, name string) {
@@ -189,6 +189,9 @@ func references(pod *corev1.Pod) []core.Key {
 		if name != "" && !slices.Contains(refs, key) {
 			refs = append(refs, key)
 		}
+	}
+	if name := pod.Spec.RuntimeClassName; name != nil {
+		refs = append(refs, core.Key{Group: core.RuntimeClasses.Group, Resource: core.RuntimeClasses.Resource, Name: *name})
 	}
 	for i := range pod.Spec.ImagePullSecrets {
 		add(core.Secrets, pod.Spec.ImagePullSecrets[i].Name)

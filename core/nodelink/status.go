@@ -55,6 +55,7 @@ func mergeNodeStatus(dst *corev1.NodeStatus, seen corev1.NodeStatus, now metav1.
 	before := dst.DeepCopy()
 	dst.Capacity, dst.Allocatable = seen.Capacity, seen.Allocatable
 	dst.Addresses, dst.NodeInfo = seen.Addresses, seen.NodeInfo
+	dst.RuntimeHandlers = seen.RuntimeHandlers
 	changed := !equality.Semantic.DeepEqual(*before, *dst)
 	for _, c := range seen.Conditions {
 		i := slices.IndexFunc(dst.Conditions, func(o corev1.NodeCondition) bool { return o.Type == c.Type })

@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -181,6 +182,7 @@ func TestOtherCells(t *testing.T) {
 		object core.Object
 		want   []any
 	}{
+		"RuntimeClass":             {&nodev1.RuntimeClass{Handler: "isolated"}, []any{"", "isolated", "<unknown>"}},
 		"Lease":                    {&coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder}}, []any{"", "n1", "<unknown>"}},
 		"Secret":                   {&corev1.Secret{Type: "Opaque", Data: map[string][]byte{"a": nil}}, []any{"", "Opaque", int64(1), "<unknown>"}},
 		"ServiceAccount":           {&corev1.ServiceAccount{}, []any{"", int64(0), "<unknown>"}},
@@ -202,6 +204,7 @@ func TestUnchangedUpdate(t *testing.T) {
 		"ReplicaSet":               `{"spec": {"selector": {"matchLabels": {"app": "a"}}, ` + template("Always") + `}}`,
 		"Deployment":               `{"spec": {"selector": {"matchLabels": {"app": "a"}}, ` + template("Always") + `}}`,
 		"CustomResourceDefinition": definitionBody(`"name": "a.x.org"`, "a", "v1", true),
+		"RuntimeClass":             `{"handler": "a"}`,
 	}
 	for _, s := range Builtin() {
 		if s.Kind.Internal {

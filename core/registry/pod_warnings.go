@@ -32,7 +32,6 @@ func unhonouredInPod() []unhonoured[corev1.PodSpec] {
 		{"topologySpreadConstraints", func(s *S) bool { return len(s.TopologySpreadConstraints) > 0 }},
 		{"priorityClassName", func(s *S) bool { return s.PriorityClassName != "" }},
 		{"preemptionPolicy", func(s *S) bool { return s.PreemptionPolicy != nil }},
-		{"runtimeClassName", func(s *S) bool { return s.RuntimeClassName != nil }},
 		{"resources", func(s *S) bool { return s.Resources != nil }},
 		{"resourceClaims", func(s *S) bool { return len(s.ResourceClaims) > 0 }},
 		{"readinessGates", func(s *S) bool { return len(s.ReadinessGates) > 0 }},

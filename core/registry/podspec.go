@@ -227,10 +227,16 @@ func validatePodResources(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 		}
 		errs = append(errs, validateResources(s.Resources, at)...)
 	}
-	for _, name := range sortedResources(s.Overhead) {
-		at := path.Child("overhead").Key(string(name))
+	return append(errs, validateOverhead(s.Overhead, path.Child("overhead"))...)
+}
+
+// validateOverhead checks what a pod takes besides its containers.
+func validateOverhead(overhead corev1.ResourceList, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for _, name := range sortedResources(overhead) {
+		at := path.Key(string(name))
 		errs = append(errs, validateContainerResourceName(name, at)...)
-		errs = append(errs, validateQuantity(name, s.Overhead[name], at)...)
+		errs = append(errs, validateQuantity(name, overhead[name], at)...)
 	}
 	return errs
 }

@@ -82,6 +82,7 @@ func Builtin() []*Strategy {
 		serviceAccountStrategy(),
 		eventStrategy(),
 		leaseStrategy(),
+		runtimeClassStrategy(),
 		podStrategy(),
 		jobStrategy(),
 		replicaSetStrategy(),

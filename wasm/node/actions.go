@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/wasm"
@@ -28,10 +29,32 @@ const (
 	configError     = "CreateContainerConfigError"
 	createError     = "CreateContainerError"
 	runError        = "RunContainerError"
+	sandboxError    = "CreatePodSandboxError"
 )
 
+// sandboxConfig is of a pod whose sandbox there is, or whose handler does not
+// matter any more.
 func sandboxConfig(pod *corev1.Pod) wasm.SandboxConfig {
 	return wasm.SandboxConfig{ID: string(pod.UID), Hostname: hostname(pod)}
+}
+
+// openSandbox opens the pod's sandbox as its RuntimeClass says. The words of
+// its errors are the kubelet's.
+func (a *Agent) openSandbox(ctx context.Context, pod *corev1.Pod) (wasm.Sandbox, error) {
+	config := sandboxConfig(pod)
+	if name := pod.Spec.RuntimeClassName; name != nil && *name != "" {
+		object, _ := a.referent(core.Key{Group: core.RuntimeClasses.Group, Resource: core.RuntimeClasses.Resource, Name: *name})
+		class, ok := object.(*nodev1.RuntimeClass)
+		if !ok {
+			return nil, fmt.Errorf("%w: RuntimeClass %q not found", wasm.ErrHandler, *name)
+		}
+		config.Handler = class.Handler
+	}
+	sandbox, err := a.config.Runtime.OpenSandbox(ctx, config)
+	if errors.Is(err, wasm.ErrHandler) {
+		err = fmt.Errorf("%w: failed to get sandbox runtime: no runtime for %q is configured", wasm.ErrHandler, config.Handler)
+	}
+	return sandbox, err
 }
 
 // start begins to start a container; settle hears how it went.
@@ -76,8 +99,7 @@ func (k *keeper) launch(ctx context.Context, pod *corev1.Pod, sandbox wasm.Sandb
 	if err != nil {
 		return result{reason: configError, message: err.Error()}
 	}
-	runtime := k.agent.config.Runtime
-	module, err := runtime.Prepare(ctx, found.Digest, found.Path)
+	module, err := k.agent.config.Runtime.Prepare(ctx, found.Digest, found.Path)
 	if err != nil {
 		reason := createError
 		if errors.Is(err, wasm.ErrInvalidModule) {
@@ -86,8 +108,12 @@ func (k *keeper) launch(ctx context.Context, pod *corev1.Pod, sandbox wasm.Sandb
 		return result{reason: reason, message: err.Error(), soon: errors.Is(err, wasm.ErrGone)}
 	}
 	if sandbox == nil {
-		if sandbox, err = runtime.OpenSandbox(ctx, sandboxConfig(pod)); err != nil {
-			return result{reason: runError, message: err.Error(), soon: errors.Is(err, wasm.ErrGone)}
+		if sandbox, err = k.agent.openSandbox(ctx, pod); err != nil {
+			reason := runError
+			if errors.Is(err, wasm.ErrHandler) {
+				reason = sandboxError
+			}
+			return result{reason: reason, message: strings.TrimPrefix(err.Error(), wasm.ErrHandler.Error()+": "), soon: errors.Is(err, wasm.ErrGone)}
 		}
 	}
 	name := strings.TrimSuffix(path.Base(found.Path), ".wasm")
@@ -195,7 +221,7 @@ func (k *keeper) postpone(pod *corev1.Pod, c *container, r result) {
 		c.delay = retryRuntime
 	}
 	c.due, c.failed = now.Add(c.delay), now
-	if r.reason == configError && c.fed {
+	if (r.reason == configError || r.reason == sandboxError) && c.fed {
 		c.due = now
 	}
 	if c.told == r.reason+r.message {
@@ -205,6 +231,10 @@ func (k *keeper) postpone(pod *corev1.Pod, c *container, r result) {
 	if r.reason == errPull {
 		k.event(pod, corev1.EventTypeWarning, "Failed", fmt.Sprintf("Failed to pull image %q: %s", c.spec.Image, r.message))
 		k.event(pod, corev1.EventTypeWarning, "Failed", "Error: "+errPull)
+		return
+	}
+	if r.reason == sandboxError {
+		k.event(pod, corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: "+r.message)
 		return
 	}
 	k.event(pod, corev1.EventTypeWarning, "Failed", "Error: "+r.message)

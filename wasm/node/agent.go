@@ -48,7 +48,7 @@ type Agent struct {
 	// mu guards what follows. A keeper's own mu may be taken under it.
 	mu        sync.Mutex
 	keepers   map[types.UID]*keeper
-	referents map[core.Key]core.Object // ConfigMaps and Secrets
+	referents map[core.Key]core.Object // ConfigMaps, Secrets and RuntimeClasses
 	fresh     []*keeper                // to be run
 	// found are the sandboxes that were open when the agent began; those that
 	// no pod claims in the first whole set go to orphans.
@@ -272,7 +272,7 @@ func (a *Agent) forget(k *keeper) {
 	}
 }
 
-// referent returns a ConfigMap or Secret that a pod refers to.
+// referent returns what a pod refers to, if it is there.
 func (a *Agent) referent(key core.Key) (core.Object, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -188,10 +188,11 @@ func (k *keeper) point(pod *corev1.Pod) {
 	}
 }
 
-// feed has those containers try at once that lacked a ConfigMap or Secret.
+// feed has those containers try at once that lacked a ConfigMap, Secret or
+// RuntimeClass.
 func (k *keeper) feed() {
 	for _, c := range k.containers {
-		if c.phase == waiting && c.reason == configError {
+		if c.phase == waiting && (c.reason == configError || c.reason == sandboxError) {
 			c.due = time.Time{}
 		}
 		c.fed = true

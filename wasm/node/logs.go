@@ -59,7 +59,7 @@ type view struct {
 }
 
 // show brings the views up to date, and whether a container waits for a
-// ConfigMap or Secret.
+// ConfigMap, Secret or RuntimeClass.
 func (k *keeper) show() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -73,7 +73,7 @@ func (k *keeper) show() {
 			v.reason = creating
 		}
 		k.views[i] = v
-		k.starved = k.starved || c.phase == starting || c.reason == configError
+		k.starved = k.starved || c.phase == starting || c.reason == configError || c.reason == sandboxError
 	}
 }
 

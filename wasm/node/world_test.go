@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -186,6 +187,8 @@ func keyOf(o core.Object) core.Key {
 		resource = core.ConfigMaps
 	case *corev1.Secret:
 		resource = core.Secrets
+	case *nodev1.RuntimeClass:
+		resource = core.RuntimeClasses
 	}
 	return core.KeyFor(resource, o)
 }

@@ -39,6 +39,8 @@ type Fake struct {
 	StartDelay time.Duration
 	// CPU is what each instance uses of a core. Optional, none.
 	CPU float64
+	// Handlers are those that there are besides the usual one. Optional, none.
+	Handlers []string
 
 	mu        sync.Mutex
 	sandboxes map[string]*fakeSandbox
@@ -96,6 +98,9 @@ func (f *Fake) OpenSandbox(_ context.Context, c wasm.SandboxConfig) (wasm.Sandbo
 	}
 	s := f.sandboxes[c.ID]
 	if s == nil {
+		if c.Handler != "" && !slices.Contains(f.Handlers, c.Handler) {
+			return nil, fmt.Errorf("open sandbox %s: %w: %s", c.ID, wasm.ErrHandler, c.Handler)
+		}
 		s = &fakeSandbox{fake: f, id: c.ID, instances: map[string]*fakeInstance{}}
 		f.sandboxes[c.ID] = s
 	}

@@ -155,7 +155,10 @@ func assemble(s *settings.Settings, carrier *carrier, state *store.Store, log *s
 	c := &coreParts{settings: s, carrier: carrier, log: log}
 	part := func(name string) *slog.Logger { return log.With("part", name) }
 	var err error
-	c.registry, err = registry.New(registry.Config{Store: state, Strategies: registry.Builtin(), Logger: part("registry")})
+	c.registry, err = registry.New(registry.Config{
+		Store: state, Strategies: registry.Builtin(), Logger: part("registry"),
+		Admission: []registry.AdmissionFunc{registry.AdmitRuntimeClass},
+	})
 	if err != nil {
 		return nil, err
 	}
