@@ -52,7 +52,6 @@ type Config struct {
 // there is none.
 type Client struct {
 	config   Config
-	exits    exits
 	waiters  sync.WaitGroup
 	shortDir string // of the socket, if Dir is too long; Run's alone
 
@@ -85,11 +84,7 @@ func New(c Config) (*Client, error) {
 	if c.Stderr == nil {
 		c.Stderr = os.Stderr
 	}
-	x, err := openExits(c.Dir)
-	if err != nil {
-		return nil, err
-	}
-	return &Client{config: c, exits: x, changed: make(chan struct{})}, nil
+	return &Client{config: c, changed: make(chan struct{})}, nil
 }
 
 func orDefault(d *time.Duration, value time.Duration) {
@@ -198,6 +193,23 @@ func (c *Client) present(ctx context.Context) (*session, error) {
 			return nil, fmt.Errorf("wait for executor: %w", ctx.Err())
 		}
 	}
+}
+
+// forgetLost tells the process of now, if there is one, that nobody will ask
+// any more how an instance of the process before ended. Otherwise that is
+// forgotten when its sandbox is closed, or in time.
+func (c *Client) forgetLost(ctx context.Context, k key) error {
+	c.mu.Lock()
+	s := c.session
+	c.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	_, err := s.call(ctx, &message{Op: opRelease, Sandbox: k.Sandbox, Instance: k.ID}, nil)
+	if errors.Is(err, wasm.ErrGone) {
+		return nil
+	}
+	return err
 }
 
 // module is a prepared module. It outlives the process that prepared it.

@@ -49,6 +49,9 @@ func (s *server) handle(ctx context.Context, m, reply *message) (after func(), e
 		reply.Usages, err = s.usages(ctx)
 		return nil, err
 	}
+	if _, ok := s.record(m.Sandbox, m.Instance); ok && m.Op == opRelease {
+		return nil, s.past(m.Sandbox, m, reply) // even if its sandbox is not open any more
+	}
 	sandbox, err := s.sandbox(ctx, m.Sandbox)
 	if err != nil {
 		return nil, err
@@ -117,9 +120,6 @@ func (s *server) follow(ctx context.Context, sandbox string, i wasm.Instance) (a
 		st := state{Sandbox: sandbox, ID: i.ID(), StartedAt: i.StartedAt(), Exit: &exit}
 		if err := s.exits.write(st); err != nil {
 			s.log.Error("exit is not on disk", "sandbox", sandbox, "instance", i.ID(), "err", err)
-			s.mu.Lock()
-			s.unkept[key{sandbox, i.ID()}] = exit
-			s.mu.Unlock()
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -169,7 +169,7 @@ func (s *server) states(ctx context.Context, sandbox wasm.Sandbox) ([]state, err
 		st := state{Sandbox: sandbox.ID(), ID: id, StartedAt: i.StartedAt()}
 		// An exit is told once it is on disk, not before.
 		if _, err := i.Wait(ended); err == nil {
-			if exit, ok := s.exit(sandbox.ID(), id); ok {
+			if exit, ok := s.exits.exit(key{sandbox.ID(), id}); ok {
 				st.Exit = &exit
 			}
 		}
@@ -181,26 +181,6 @@ func (s *server) states(ctx context.Context, sandbox wasm.Sandbox) ([]state, err
 		states = append(states, st)
 	}
 	return states, nil
-}
-
-// exit returns how an instance of this executor ended, once that is on disk, or
-// certain not to get there.
-func (s *server) exit(sandbox, id string) (wasm.Exit, bool) {
-	s.mu.Lock()
-	exit, ok := s.unkept[key{sandbox, id}]
-	s.mu.Unlock()
-	if ok {
-		return exit, true
-	}
-	return s.exits.read(sandbox, id)
-}
-
-// forget drops an exit that nobody will ask for again.
-func (s *server) forget(sandbox, id string) error {
-	s.mu.Lock()
-	delete(s.unkept, key{sandbox, id})
-	s.mu.Unlock()
-	return s.exits.remove(sandbox, id)
 }
 
 // close closes a sandbox and forgets its exits.
@@ -217,7 +197,7 @@ func (s *server) close(ctx context.Context, sandbox wasm.Sandbox) error {
 	s.mu.Unlock()
 	var failed error
 	for _, st := range states {
-		failed = errors.Join(failed, s.forget(st.Sandbox, st.ID))
+		failed = errors.Join(failed, s.exits.forget(key{st.Sandbox, st.ID}))
 	}
 	return failed
 }
@@ -248,7 +228,7 @@ func (s *server) instance(ctx context.Context, sandbox wasm.Sandbox, m, reply *m
 	if err := i.Release(ctx); err != nil {
 		return err
 	}
-	return s.forget(sandbox.ID(), m.Instance)
+	return s.exits.forget(key{sandbox.ID(), m.Instance})
 }
 
 // past handles those about an instance that ended in an executor before.
@@ -260,7 +240,7 @@ func (s *server) past(sandbox string, m, reply *message) error {
 		s.mu.Lock()
 		delete(s.recorded[sandbox], m.Instance)
 		s.mu.Unlock()
-		return s.exits.remove(sandbox, m.Instance)
+		return s.exits.forget(key{sandbox, m.Instance})
 	}
 	return nil
 }

@@ -97,6 +97,7 @@ func Main(ctx context.Context, c MainConfig) error {
 	if err != nil {
 		return errors.Join(err, drain(ctx, rt))
 	}
+	defer s.closeExits()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return rt.Run(ctx) })
 	g.Go(func() error { return s.run(ctx) })
@@ -134,7 +135,7 @@ type server struct {
 	rt       wasm.Runtime
 	boot     boot
 	log      *slog.Logger
-	exits    exits
+	exits    *journal
 	listener net.Listener
 	handlers sync.WaitGroup
 
@@ -142,36 +143,38 @@ type server struct {
 	current  *conn
 	since    time.Time                   // when current was lost
 	recorded map[string]map[string]state // exits of executors before, by sandbox and ID
-	unkept   map[key]wasm.Exit           // exits that the disk did not take
 }
 
 func newServer(rt wasm.Runtime, b boot, log *slog.Logger) (*server, error) {
-	x, err := openExits(b.Dir)
+	x, err := openJournal(b.Dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{rt: rt, boot: b, log: log, exits: x, since: time.Now(), recorded: map[string]map[string]state{}, unkept: map[key]wasm.Exit{}}
-	old, err := x.all()
-	if err != nil {
-		return nil, err
-	}
-	for sandbox, states := range old {
-		byID := map[string]state{}
-		for _, st := range states {
-			byID[st.ID] = st
+	s := &server{rt: rt, boot: b, log: log, exits: x, since: time.Now(), recorded: map[string]map[string]state{}}
+	for _, st := range x.all() {
+		if s.recorded[st.Sandbox] == nil {
+			s.recorded[st.Sandbox] = map[string]state{}
 		}
-		s.recorded[sandbox] = byID
+		s.recorded[st.Sandbox][st.ID] = st
 	}
-	if err := os.Remove(b.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("remove old socket: %w", err)
-	}
-	if s.listener, err = net.Listen("unix", b.Socket); err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	if err := os.Chmod(b.Socket, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("protect socket: %w", err), s.listener.Close())
+	if err := s.listen(); err != nil {
+		return nil, errors.Join(err, x.close())
 	}
 	return s, nil
+}
+
+// listen opens the socket, for its owner alone.
+func (s *server) listen() (err error) {
+	if err := os.Remove(s.boot.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove old socket: %w", err)
+	}
+	if s.listener, err = net.Listen("unix", s.boot.Socket); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	if err := os.Chmod(s.boot.Socket, 0o600); err != nil {
+		return errors.Join(fmt.Errorf("protect socket: %w", err), s.listener.Close())
+	}
+	return nil
 }
 
 // run accepts agents until ctx ends.
@@ -203,6 +206,14 @@ func (s *server) run(ctx context.Context) error {
 	err := g.Wait()
 	s.handlers.Wait()
 	return err
+}
+
+// closeExits is called when the runtime is drained as well: its last guests' ends
+// are recorded then.
+func (s *server) closeExits() {
+	if err := s.exits.close(); err != nil {
+		s.log.Warn("exits are not written out", "err", err)
+	}
 }
 
 // watch drops an agent that is silent, and gives up when none comes back.

@@ -61,7 +61,7 @@ func (s *sandbox) Instances(ctx context.Context) (map[string]wasm.Instance, erro
 // Close implements wasm.Sandbox.
 func (s *sandbox) Close(ctx context.Context) error {
 	_, err := s.session.call(ctx, &message{Op: opClose, Sandbox: s.id}, func(*message) {
-		s.session.forget(func(k key) bool { return k.sandbox == s.id })
+		s.session.forget(func(k key) bool { return k.Sandbox == s.id })
 	})
 	if errors.Is(err, wasm.ErrGone) {
 		return nil // it is as closed as it can be
@@ -89,7 +89,7 @@ func (i *instance) finish(exit wasm.Exit) {
 	})
 }
 
-func (i *instance) ID() string           { return i.key.id }
+func (i *instance) ID() string           { return i.key.ID }
 func (i *instance) StartedAt() time.Time { return i.started }
 
 // Wait implements wasm.Instance.
@@ -118,7 +118,7 @@ func (i *instance) ended() bool {
 }
 
 func (i *instance) ask(ctx context.Context, m *message) (*message, error) {
-	m.Sandbox, m.Instance = i.key.sandbox, i.key.id
+	m.Sandbox, m.Instance = i.key.Sandbox, i.key.ID
 	return i.session.call(ctx, m, nil)
 }
 
@@ -150,7 +150,7 @@ func (i *instance) Usage(ctx context.Context) (wasm.Usage, error) {
 		return wasm.Usage{}, err
 	}
 	if reply.Usage == nil {
-		return wasm.Usage{}, fmt.Errorf("usage of %s: the executor answered nonsense", i.key.id)
+		return wasm.Usage{}, fmt.Errorf("usage of %s: the executor answered nonsense", i.key.ID)
 	}
 	return *reply.Usage, nil
 }
@@ -158,11 +158,11 @@ func (i *instance) Usage(ctx context.Context) (wasm.Usage, error) {
 // Release implements wasm.Instance.
 func (i *instance) Release(ctx context.Context) error {
 	if !i.ended() {
-		return fmt.Errorf("release instance %s: it still runs", i.key.id)
+		return fmt.Errorf("release instance %s: it still runs", i.key.ID)
 	}
 	_, err := i.ask(ctx, &message{Op: opRelease})
 	if errors.Is(err, wasm.ErrGone) {
-		err = i.session.client.exits.remove(i.key.sandbox, i.key.id)
+		err = i.session.client.forgetLost(ctx, i.key)
 	}
 	if err != nil {
 		return err

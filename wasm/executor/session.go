@@ -27,7 +27,11 @@ type session struct {
 	over      bool
 }
 
-type key struct{ sandbox, id string }
+// key names an instance.
+type key struct {
+	Sandbox string `json:"sandbox"`
+	ID      string `json:"id"`
+}
 
 // call is a request that has no reply yet.
 type call struct {
@@ -184,14 +188,18 @@ func (s *session) end(livesOn bool) {
 	if livesOn {
 		return
 	}
+	recorded, err := readExits(s.client.config.Dir)
+	if err != nil {
+		s.client.config.Logger.Error("exits of the executor that is lost cannot be read", "err", err)
+	}
 	for k, i := range instances {
-		exit, ok := s.client.exits.read(k.sandbox, k.id)
-		if !ok {
-			exit = wasm.Exit{
-				Reason: wasm.Lost, Code: 137, Message: "its executor process ended",
-				StartedAt: i.started, FinishedAt: time.Now(),
-			}
+		if st, ok := recorded[k]; ok {
+			i.finish(*st.Exit)
+			continue
 		}
-		i.finish(exit)
+		i.finish(wasm.Exit{
+			Reason: wasm.Lost, Code: 137, Message: "its executor process ended",
+			StartedAt: i.started, FinishedAt: time.Now(),
+		})
 	}
 }

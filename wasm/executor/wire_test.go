@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"testing"
 	"time"
@@ -64,7 +65,7 @@ func FuzzReceive(f *testing.F) {
 		agent, other := net.Pipe()
 		defer agent.Close()
 		defer other.Close()
-		s := newSession(&Client{exits: exits{dir: t.TempDir()}}, &child{conn: agent})
+		s := newSession(&Client{config: Config{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)}}, &child{conn: agent})
 		s.calls[1] = &call{reply: make(chan *message, 1), first: func(m *message) {
 			for _, st := range m.States {
 				s.learn(st)
