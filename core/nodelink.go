@@ -15,14 +15,18 @@ import (
 type NodeLink interface {
 	// Register announces the node and returns its epoch, which the core keeps
 	// durably and raises at each registration: of two processes with one
-	// node's name, the higher epoch wins and the lower is told to stop.
+	// node's name, the higher epoch wins and the lower is told to stop. It
+	// waits, as long as ctx lasts, for a core to answer.
 	Register(ctx context.Context, node *corev1.Node) (epoch int64, err error)
 	// Follow keeps sink up to date with all that is desired of this node,
-	// until ctx ends. It notices lost messages and repairs them. While no core
-	// answers it waits; what sink holds stays valid.
-	Follow(ctx context.Context, sink DesiredSink) error
+	// until ctx ends; call it once registered. It notices lost messages and
+	// repairs them. While no core answers it waits; what sink holds stays valid.
+	// since is the highest term that sink was told, also before this process's
+	// time: what cores of lower terms say is not believed.
+	Follow(ctx context.Context, since uint64, sink DesiredSink) error
 	// Report hands over the newest observation of an object. It never blocks
 	// on the network: what is not acknowledged is sent again, the newest only.
+	// What is reported before the node is registered waits until it is.
 	Report(o Observed)
 	// Heartbeat says that the node is alive, with its conditions; call it at
 	// least each HeartbeatInterval.
@@ -48,8 +52,9 @@ const (
 // time. Objects are Pods bound to the node, and the ConfigMaps, Secrets and
 // RuntimeClasses that those pods refer to.
 type DesiredSink interface {
-	// Reset replaces everything by the whole set.
-	Reset(objects map[Key]Object)
+	// Reset replaces everything by the whole set, which a core of that term
+	// sent.
+	Reset(term uint64, objects map[Key]Object)
 	// Set adds or replaces one object.
 	Set(key Key, object Object)
 	// Unset says that an object is no longer desired here. A pod that still

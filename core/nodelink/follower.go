@@ -28,6 +28,8 @@ type follower struct {
 
 	// The rest belongs to run.
 	synced  bool
+	doubted bool      // a core of a lower term has spoken
+	asked   time.Time // when the core was last asked because of that
 	term    uint64
 	reached uint64
 	digest  digest
@@ -43,8 +45,40 @@ type heldItem struct {
 // exceeded another pull is made.
 const waitingMax = 10_000
 
-func newFollower(l *Link, sink core.DesiredSink) *follower {
-	return &follower{link: l, sink: sink, wake: make(chan struct{}, 1), held: map[core.Key]heldItem{}}
+func newFollower(l *Link, since uint64, sink core.DesiredSink) *follower {
+	f := &follower{link: l, sink: sink, term: since, wake: make(chan struct{}, 1), held: map[core.Key]heldItem{}}
+	l.mu.Lock()
+	admitted := l.admitted
+	l.mu.Unlock()
+	f.believe(admitted)
+	return f
+}
+
+// believe takes over the term of a core that has proved to lead, even if it is
+// lower: its state is then that of a backup, where terms begin anew.
+func (f *follower) believe(term uint64) {
+	if term >= f.term {
+		return
+	}
+	f.link.log.Warn("the core that leads is of a lower term than this node has seen, as after a restore: it is believed", "term", term, "seen", f.term)
+	f.term, f.synced = term, false
+}
+
+// ask settles a doubt about who leads.
+func (f *follower) ask(ctx context.Context) error {
+	if !f.doubted || time.Since(f.asked) < doubtEvery {
+		return nil
+	}
+	f.doubted, f.asked = false, time.Now()
+	term, err := f.link.registerAgain(ctx, f.link.currentEpoch())
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	f.believe(term)
+	return nil
 }
 
 func (f *follower) receive(m bus.Message) {
@@ -66,10 +100,18 @@ func (f *follower) receive(m bus.Message) {
 
 func (f *follower) run(ctx context.Context) error {
 	for ctx.Err() == nil {
+		if err := f.ask(ctx); err != nil {
+			return err
+		}
 		if !f.synced {
 			err := f.link.persist(ctx, func() error { return f.pull(ctx) })
 			if ctx.Err() != nil {
 				return nil
+			}
+			if errors.Is(err, errUnknown) {
+				f.doubted = true
+				f.rest(ctx, retryLast)
+				continue
 			}
 			if err != nil {
 				return err
@@ -85,12 +127,16 @@ func (f *follower) run(ctx context.Context) error {
 			}
 			continue
 		}
-		select { // a gap: what filled it may still be on its way
-		case <-ctx.Done():
-		case <-time.After(pullDelay):
-		}
+		f.rest(ctx, pullDelay) // a gap: what filled it may still be on its way
 	}
 	return nil
+}
+
+func (f *follower) rest(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 // apply takes what was received, until a number is missing.
@@ -101,9 +147,13 @@ func (f *follower) apply() error {
 	f.mu.Unlock()
 	for _, d := range waiting {
 		switch {
-		case d.term < f.term: // a core that leads no more
+		case d.term < f.term: // a core that leads no more, or one of a restored state
+			f.doubted = true
 		case d.action == actionDismiss:
-			if err := f.link.dismissed(d.epoch); err != nil {
+			err := f.link.dismissed(d.epoch)
+			if errors.Is(err, errUnknown) {
+				f.doubted = true
+			} else if err != nil {
 				return err
 			}
 		case d.term == f.term && d.sequence <= f.reached: // what the pull brought already
@@ -136,7 +186,11 @@ func (f *follower) pull(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
 	defer cancel()
 	l := f.link
-	stream, err := l.bus.Open(ctx, bus.Message{Subject: bus.APISubject(l.bus.Identity(), methodSync)})
+	b, err := l.connection(ctx)
+	if err != nil {
+		return fmt.Errorf("pull desired state: %w", err)
+	}
+	stream, err := b.Open(ctx, bus.Message{Subject: bus.APISubject(l.who, methodSync)})
 	if err != nil {
 		return fmt.Errorf("pull desired state: %w", err)
 	}
@@ -156,7 +210,7 @@ func (f *follower) pull(ctx context.Context) error {
 		}
 		if part.Last {
 			if part.Term < f.term {
-				return fmt.Errorf("pull desired state: the core's term is %d, %d was seen", part.Term, f.term)
+				return fmt.Errorf("pull desired state: the core's term is %d, %d was seen: %w", part.Term, f.term, errUnknown)
 			}
 			f.term, f.reached = part.Term, part.Sequence
 			break
@@ -170,6 +224,6 @@ func (f *follower) pull(ctx context.Context) error {
 		sum += digest(part.Version)
 	}
 	f.held, f.digest, f.synced = held, sum, true
-	f.sink.Reset(objects)
+	f.sink.Reset(f.term, objects)
 	return nil
 }

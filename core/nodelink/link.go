@@ -27,23 +27,35 @@ var ErrSuperseded = errors.New("nodelink: superseded by another process with thi
 // and may then register anew.
 var ErrRemoved = errors.New("nodelink: this node was removed from the cluster")
 
+// errUnknown says that the core does not know of this registration: its state
+// is that of a backup, say.
+var errUnknown = errors.New("nodelink: the core does not know of this registration")
+
 // Link is the node's end of the protocol: a core.NodeLink. Run must run for
 // reports to be sent.
 type Link struct {
-	bus bus.Bus
-	log *slog.Logger
+	who  bus.Identity
+	dial func(context.Context) (bus.Bus, error)
+	log  *slog.Logger
+
+	connected  chan struct{} // closed once bus is there
+	bus        bus.Bus       // to be read once connected is closed
+	registered chan struct{} // closed at the first registration
+	asking     sync.Mutex    // held while a registration is under way
 
 	// mu guards what follows.
-	mu      sync.Mutex
-	epoch   int64
-	reports map[types.UID]report // not yet acknowledged, the newest of each
-	counter uint64               // of reports
-	batches uint64               // of this epoch
-	most    int                  // pods and events of a batch, each
-	events  []core.NodeEvent
-	term    uint64
-	reached uint64
-	digest  digest
+	mu       sync.Mutex
+	node     *corev1.Node // as it was registered
+	epoch    int64
+	admitted uint64               // the term of the core that registered the node last
+	reports  map[types.UID]report // not yet acknowledged, the newest of each
+	counter  uint64               // of reports
+	batches  uint64               // of this epoch
+	most     int                  // pods and events of a batch, each
+	events   []core.NodeEvent
+	term     uint64
+	reached  uint64
+	digest   digest
 
 	wake chan struct{} // one is enough: there is something to send
 }
@@ -61,13 +73,53 @@ const eventsMax = 2000
 
 // NewLink returns the link of the node that b is the connection of.
 func NewLink(b bus.Bus, log *slog.Logger) (*Link, error) {
-	if b.Identity().Role != bus.RoleNode {
-		return nil, fmt.Errorf("nodelink: the connection is that of %s, not of a node", b.Identity())
+	l, err := DialLink(b.Identity(), nil, log)
+	if err == nil {
+		l.bus = b
+		close(l.connected)
 	}
-	return &Link{bus: b, log: log, reports: map[types.UID]report{}, most: batchMax, wake: make(chan struct{}, 1)}, nil
+	return l, err
 }
 
-func (l *Link) name() string { return l.bus.Identity().Name }
+// DialLink returns the link of a node whose connection Run makes with dial,
+// which tries until its context ends. Until there is a connection everything
+// waits, as it does while no core answers. Close closes it.
+func DialLink(who bus.Identity, dial func(context.Context) (bus.Bus, error), log *slog.Logger) (*Link, error) {
+	if who.Role != bus.RoleNode {
+		return nil, fmt.Errorf("nodelink: the connection is that of %s, not of a node", who)
+	}
+	return &Link{
+		who: who, dial: dial, log: log, connected: make(chan struct{}), registered: make(chan struct{}),
+		reports: map[types.UID]report{}, most: batchMax, wake: make(chan struct{}, 1),
+	}, nil
+}
+
+// Close closes the connection that Run made; everything else has ended before.
+func (l *Link) Close() error {
+	select {
+	case <-l.connected:
+		if l.dial != nil {
+			return l.bus.Close()
+		}
+	default:
+	}
+	return nil
+}
+
+// connection waits for the connection.
+func (l *Link) connection(ctx context.Context) (bus.Bus, error) {
+	select {
+	case <-l.connected:
+		return l.bus, nil
+	default:
+	}
+	select {
+	case <-l.connected:
+		return l.bus, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("the cluster was not reached yet: %w", bus.ErrUnavailable)
+	}
+}
 
 func (l *Link) call(ctx context.Context, method string, question, answer any) error {
 	data, err := json.Marshal(question)
@@ -76,13 +128,19 @@ func (l *Link) call(ctx context.Context, method string, question, answer any) er
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	m, err := l.bus.Call(ctx, bus.Message{Subject: bus.APISubject(l.bus.Identity(), method), Data: data})
+	b, err := l.connection(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", method, err)
+	}
+	m, err := b.Call(ctx, bus.Message{Subject: bus.APISubject(l.who, method), Data: data})
 	if refused, ok := errors.AsType[*bus.CallError](err); ok {
 		switch refused.Reason {
 		case errSuperseded:
 			return ErrSuperseded
 		case errRemoved:
 			return ErrRemoved
+		case errUnregistered:
+			return errUnknown
 		}
 	}
 	if err != nil {
@@ -94,8 +152,15 @@ func (l *Link) call(ctx context.Context, method string, question, answer any) er
 	return nil
 }
 
-// Register implements core.NodeLink. It tries again until a core answers.
+// Register implements core.NodeLink.
 func (l *Link) Register(ctx context.Context, node *corev1.Node) (int64, error) {
+	l.asking.Lock()
+	defer l.asking.Unlock()
+	return l.register(ctx, node)
+}
+
+// register is Register for who holds asking.
+func (l *Link) register(ctx context.Context, node *corev1.Node) (int64, error) {
 	var answer registered
 	err := l.persist(ctx, func() error {
 		err := l.call(ctx, methodRegister, registration{Node: node}, &answer)
@@ -109,8 +174,37 @@ func (l *Link) Register(ctx context.Context, node *corev1.Node) (int64, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.epoch, l.batches = answer.Epoch, 0
+	if l.node == nil {
+		close(l.registered)
+	}
+	l.node, l.epoch, l.admitted, l.batches = node, answer.Epoch, answer.Term, 0
 	return answer.Epoch, nil
+}
+
+// registerAgain has the core that leads say who it is, which it can only if it
+// does lead: a registration is in its log before it answers. It returns the
+// term. seen is the epoch that made the caller ask.
+func (l *Link) registerAgain(ctx context.Context, seen int64) (term uint64, err error) {
+	l.asking.Lock()
+	defer l.asking.Unlock()
+	l.mu.Lock()
+	node, epoch := l.node, l.epoch
+	l.mu.Unlock()
+	if epoch == seen { // nobody has asked meanwhile
+		if _, err := l.register(ctx, node); err != nil {
+			return 0, err
+		}
+		l.log.Info("node registered again", "node", node.Name)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.admitted, nil
+}
+
+func (l *Link) currentEpoch() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.epoch
 }
 
 // forGood tells whether the same request would be refused again.
@@ -126,16 +220,18 @@ func (e *finalError) Unwrap() error { return e.error }
 
 // persist calls try until it succeeds, fails for good, or ctx ends.
 func (l *Link) persist(ctx context.Context, try func() error) error {
+	var said time.Time
 	for delay := retryFirst; ; delay = min(2*delay, retryLast) {
 		err := try()
 		var final *finalError
-		if err == nil || ended(err) || errors.As(err, &final) {
+		if err == nil || ended(err) || errors.Is(err, errUnknown) || errors.As(err, &final) {
 			return err
 		}
-		if delay < retryLast {
+		if delay < retryLast || time.Since(said) < sayEvery {
 			l.log.Debug("core does not answer, trying again", "err", err)
 		} else {
-			l.log.Warn("core does not answer, trying again", "err", err)
+			said = time.Now()
+			l.log.Warn("no core answers; pods run on as they are, and it is tried again", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -152,6 +248,25 @@ func ended(err error) bool { return errors.Is(err, ErrSuperseded) || errors.Is(e
 // when another process has taken this node's name, and ErrRemoved when the
 // node was deleted.
 func (l *Link) Run(ctx context.Context) error {
+	if l.dial != nil {
+		b, err := l.dial(ctx)
+		if ctx.Err() != nil {
+			if err == nil {
+				err = b.Close()
+			}
+			return nil //nolint:nilerr // the end was wanted
+		}
+		if err != nil {
+			return err
+		}
+		l.bus = b
+		close(l.connected)
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-l.registered:
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -164,7 +279,13 @@ func (l *Link) Run(ctx context.Context) error {
 			return nil
 		case <-time.After(observeDelay):
 		}
+		epoch := l.currentEpoch()
 		err := l.persist(ctx, func() error { return l.send(ctx) })
+		if errors.Is(err, errUnknown) {
+			if _, err = l.registerAgain(ctx, epoch); err == nil {
+				l.signal()
+			}
+		}
 		if ended(err) {
 			return err
 		}
@@ -274,14 +395,22 @@ func (l *Link) Heartbeat(ctx context.Context, status corev1.NodeStatus) error {
 	if err != nil {
 		return fmt.Errorf("encode heartbeat: %w", err)
 	}
-	return l.bus.Publish(ctx, bus.Message{Subject: bus.HeartbeatSubject(l.name()), Data: data})
+	b, err := l.connection(ctx)
+	if err != nil {
+		return fmt.Errorf("heartbeat: %w", err)
+	}
+	return b.Publish(ctx, bus.Message{Subject: bus.HeartbeatSubject(l.who.Name), Data: data})
 }
 
 // Blob implements core.NodeLink.
 func (l *Link) Blob(ctx context.Context, digest string) (io.ReadCloser, error) {
 	opening, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	stream, err := l.bus.Open(opening, bus.Message{Subject: bus.APISubject(l.bus.Identity(), methodBlob), Data: []byte(digest)})
+	b, err := l.connection(opening)
+	if err != nil {
+		return nil, fmt.Errorf("open blob %s: %w", digest, err)
+	}
+	stream, err := b.Open(opening, bus.Message{Subject: bus.APISubject(l.who, methodBlob), Data: []byte(digest)})
 	if err != nil {
 		return nil, fmt.Errorf("open blob %s: %w", digest, err)
 	}
@@ -301,7 +430,11 @@ func (r blobReader) Read(data []byte) (int, error) {
 
 // Serve implements core.NodeLink.
 func (l *Link) Serve(ctx context.Context, s core.NodeServer) error {
-	subscription, err := l.bus.Accept(ctx, bus.NodeSubject(l.name(), methodLogs), func(ctx context.Context, m bus.Message, stream bus.Stream) error {
+	b, err := l.connection(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // ctx ended before anyone could ask
+	}
+	subscription, err := b.Accept(ctx, bus.NodeSubject(l.who.Name, methodLogs), func(ctx context.Context, m bus.Message, stream bus.Stream) error {
 		var q core.LogQuery
 		if err := json.Unmarshal(m.Data, &q); err != nil {
 			return fmt.Errorf("log query: %w", err)
@@ -319,9 +452,13 @@ func (l *Link) Serve(ctx context.Context, s core.NodeServer) error {
 }
 
 // Follow implements core.NodeLink.
-func (l *Link) Follow(ctx context.Context, sink core.DesiredSink) error {
-	f := newFollower(l, sink)
-	s, err := l.bus.Subscribe(ctx, bus.DesiredPattern(l.name()), f.receive)
+func (l *Link) Follow(ctx context.Context, since uint64, sink core.DesiredSink) error {
+	b, err := l.connection(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // ctx ended before there was anything
+	}
+	f := newFollower(l, since, sink)
+	s, err := b.Subscribe(ctx, bus.DesiredPattern(l.who.Name), f.receive)
 	if err != nil {
 		return fmt.Errorf("follow desired state: %w", err)
 	}
@@ -337,7 +474,7 @@ func (l *Link) held(term, reached uint64, d digest) {
 }
 
 // dismissed returns the reason to stop if this process's epoch is not the
-// node's current one.
+// node's current one, or errUnknown if the core knows only of earlier ones.
 func (l *Link) dismissed(epoch int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -346,6 +483,8 @@ func (l *Link) dismissed(epoch int64) error {
 		return ErrRemoved
 	case epoch > l.epoch:
 		return ErrSuperseded
+	case epoch < l.epoch:
+		return errUnknown
 	}
 	return nil
 }

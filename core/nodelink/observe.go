@@ -35,7 +35,9 @@ func (h *Hub) observe(ctx context.Context, m bus.Message) (bus.Message, error) {
 	switch _, epoch := h.node(name); {
 	case epoch == 0:
 		return bus.Message{}, errors.New(errRemoved)
-	case epoch != o.Epoch:
+	case epoch < o.Epoch:
+		return bus.Message{}, errors.New(errUnregistered)
+	case epoch > o.Epoch:
 		return bus.Message{}, errors.New(errSuperseded)
 	}
 	current, ok := h.begin(name, o.Epoch, o.Batch)

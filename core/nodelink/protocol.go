@@ -300,6 +300,8 @@ const (
 	callTimeout  = 10 * time.Second
 	pullTimeout  = time.Minute
 	openTimeout  = 10 * time.Second // for the other side to answer at all
+	sayEvery     = time.Minute      // that no core answers
+	doubtEvery   = 10 * time.Second // between two registrations because of a lower term
 )
 
 // marksMax bounds the marks after one message, each after twice the time of

@@ -26,6 +26,8 @@ const EpochAnnotation = "node.weft.run/epoch"
 const (
 	errSuperseded = "superseded: another process has registered as this node"
 	errRemoved    = "removed: this node is not in the cluster any more"
+	// errUnregistered: the core's history does not have this registration.
+	errUnregistered = "unregistered: this node's registration is not known, register again"
 )
 
 // refusedPrefix begins the reason of a refusal that the same request would

@@ -126,7 +126,7 @@ type sink struct {
 	least  int // the smallest set a Reset brought
 }
 
-func (s *sink) Reset(objects map[core.Key]core.Object) {
+func (s *sink) Reset(_ uint64, objects map[core.Key]core.Object) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.resets == 0 || len(objects) < s.least {
@@ -271,7 +271,7 @@ func (w *world) node(who bus.Identity) *node {
 	}
 	var group sync.WaitGroup
 	group.Go(func() { n.errs <- link.Run(ctx) })
-	group.Go(func() { n.errs <- link.Follow(ctx, n.sink) })
+	group.Go(func() { n.errs <- link.Follow(ctx, 0, n.sink) })
 	group.Go(func() {
 		for ctx.Err() == nil {
 			_ = link.Heartbeat(ctx, nodeObject(who.Name).Status)

@@ -167,7 +167,7 @@ func (k *keeper) settle(ctx context.Context, pod *corev1.Pod, r result) {
 	switch {
 	case ctx.Err() != nil: // what fails now fails because the agent stops
 	case r.exit != nil:
-		k.settleExit(ctx, r)
+		k.settleExit(r)
 	case r.instance != nil:
 		c.phase, c.id, c.started = running, r.instance.ID(), r.instance.StartedAt()
 		c.reason, c.message, c.told, c.stopping = "", "", "", false
@@ -184,12 +184,12 @@ func (k *keeper) settle(ctx context.Context, pod *corev1.Pod, r result) {
 	}
 }
 
-func (k *keeper) settleExit(ctx context.Context, r result) {
+func (k *keeper) settleExit(r result) {
 	c := k.containers[r.index]
 	c.phase, c.exit, c.id = exited, r.exit, instanceID(c)
 	c.reason, c.message = "", ""
 	if instance := k.instances[r.index]; instance != nil {
-		k.release(ctx, instance)
+		k.over = append(k.over, instance)
 		delete(k.instances, r.index)
 	}
 	if r.exit.Reason == wasm.Lost {

@@ -15,6 +15,7 @@ import (
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/wasm"
 	"github.com/weftrun/weft/wasm/image"
+	"github.com/weftrun/weft/wasm/node/ledger"
 )
 
 // Images finds the module that a reference names. wasm/image implements it.
@@ -32,6 +33,9 @@ type Config struct {
 	Link    core.NodeLink
 	Runtime wasm.Runtime
 	Images  Images
+	// Ledger is what the node remembers on its disk; the caller runs and closes
+	// it. Required.
+	Ledger *ledger.Ledger
 	// Logs is the folder of the containers' logs. Required.
 	Logs   string
 	Logger *slog.Logger // required
@@ -59,8 +63,8 @@ type Agent struct {
 
 // New returns an agent that does nothing until Run.
 func New(c Config) (*Agent, error) {
-	if c.Node == nil || c.Link == nil || c.Runtime == nil || c.Images == nil || c.Logs == "" || c.Logger == nil {
-		return nil, errors.New("node: node, link, runtime, images, logs and logger are required")
+	if c.Node == nil || c.Link == nil || c.Runtime == nil || c.Images == nil || c.Ledger == nil || c.Logs == "" || c.Logger == nil {
+		return nil, errors.New("node: node, link, runtime, images, ledger, logs and logger are required")
 	}
 	if c.Starts <= 0 {
 		c.Starts = 32
@@ -71,9 +75,57 @@ func New(c Config) (*Agent, error) {
 	}, nil
 }
 
-// Run registers the node and runs its pods until ctx ends; then it leaves them
+// Run runs the pods that the ledger holds, registers the node as soon as a core
+// answers, and then runs what that says, until ctx ends; then it leaves the pods
 // to the runtime as they are.
 func (a *Agent) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	resumed := make(chan uint64, 1) // the one result
+	group.Go(func() error {
+		if a.find(ctx) {
+			resumed <- a.resume()
+		}
+		return nil
+	})
+	group.Go(func() error { return a.join(ctx, resumed) })
+	group.Go(func() error { return a.config.Link.Serve(ctx, logServer{a}) })
+	group.Go(func() error {
+		a.runKeepers(ctx)
+		return nil
+	})
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("node %s: %w", a.config.Node.Name, err)
+	}
+	return nil
+}
+
+// resume runs what the ledger holds, and returns the term that it is of.
+func (a *Agent) resume() (term uint64) {
+	past := a.config.Ledger.State()
+	if !past.Known {
+		a.config.Logger.Info("this node's disk does not say what is desired of it, it waits for a core", "node", a.config.Node.Name)
+		return past.Term
+	}
+	pods := 0
+	for key, object := range past.Objects {
+		pod, ok := object.(*corev1.Pod)
+		if !ok {
+			continue
+		}
+		pods++
+		if o, ok := past.Observed[pod.UID]; ok {
+			pod = pod.DeepCopy() // its status is that of when it came
+			pod.Status = o.Status
+			past.Objects[key] = pod
+		}
+	}
+	a.config.Logger.Info("going on with what this node's disk says, until a core says otherwise", "node", a.config.Node.Name, "pods", pods)
+	a.replace(past.Objects, true)
+	return past.Term
+}
+
+// join registers the node, and has it be one of the cluster's.
+func (a *Agent) join(ctx context.Context, resumed <-chan uint64) error {
 	if _, err := a.config.Link.Register(ctx, a.config.Node); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -83,21 +135,31 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.config.Logger.Info("node registered", "node", a.config.Node.Name)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.heartbeats(ctx) })
-	group.Go(func() error { return a.config.Link.Serve(ctx, logServer{a}) })
 	group.Go(func() error {
-		if !a.find(ctx) {
+		select {
+		case <-ctx.Done():
 			return nil
+		case term := <-resumed:
+			return a.config.Link.Follow(ctx, term, a)
 		}
-		return a.config.Link.Follow(ctx, a)
 	})
-	group.Go(func() error {
-		a.runKeepers(ctx)
-		return nil
-	})
-	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("node %s: %w", a.config.Node.Name, err)
+	return group.Wait()
+}
+
+// Abandon stops all pods at once and forgets them: this process is not the node
+// any more, and what has an identity may run elsewhere. It is for after Run.
+func (a *Agent) Abandon(ctx context.Context) error {
+	err := a.config.Ledger.Forget()
+	ids, listed := a.config.Runtime.Sandboxes(ctx)
+	if listed != nil {
+		return errors.Join(err, fmt.Errorf("stop all pods: %w", listed))
 	}
-	return nil
+	var group errgroup.Group
+	group.SetLimit(cap(a.starts))
+	for _, id := range ids {
+		group.Go(func() error { return a.closeOrphan(ctx, id) })
+	}
+	return errors.Join(err, group.Wait())
 }
 
 // find learns which sandboxes are open from before this agent's time. Only then
@@ -178,7 +240,14 @@ func (a *Agent) heartbeats(ctx context.Context) error {
 }
 
 // Reset implements core.DesiredSink.
-func (a *Agent) Reset(objects map[core.Key]core.Object) {
+func (a *Agent) Reset(term uint64, objects map[core.Key]core.Object) {
+	a.config.Ledger.Reset(term, objects)
+	a.replace(objects, false)
+}
+
+// replace takes over a whole set: from the core, or resumed from before this
+// agent's time.
+func (a *Agent) replace(objects map[core.Key]core.Object, resumed bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	clear(a.referents)
@@ -197,7 +266,8 @@ func (a *Agent) Reset(objects map[core.Key]core.Object) {
 	}
 	for key, object := range objects {
 		if pod, ok := object.(*corev1.Pod); ok {
-			a.keep(key, pod)
+			k := a.keep(key, pod)
+			k.verify(pod, resumed)
 		}
 	}
 	a.refer()
@@ -215,6 +285,7 @@ func (a *Agent) Reset(objects map[core.Key]core.Object) {
 
 // Set implements core.DesiredSink.
 func (a *Agent) Set(key core.Key, object core.Object) {
+	a.config.Ledger.Set(key, object)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if pod, ok := object.(*corev1.Pod); ok {
@@ -235,6 +306,7 @@ func (a *Agent) refer() {
 
 // Unset implements core.DesiredSink.
 func (a *Agent) Unset(key core.Key, uid types.UID) {
+	a.config.Ledger.Unset(key, uid)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if k, ok := a.keepers[uid]; ok {
@@ -246,15 +318,16 @@ func (a *Agent) Unset(key core.Key, uid types.UID) {
 
 // keep hands a pod to its keeper, a new one if it has none. The caller holds
 // the lock.
-func (a *Agent) keep(key core.Key, pod *corev1.Pod) {
+func (a *Agent) keep(key core.Key, pod *corev1.Pod) *keeper {
 	if k, ok := a.keepers[pod.UID]; ok {
 		k.update(pod)
-		return
+		return k
 	}
 	k := newKeeper(a, key, pod, a.found[string(pod.UID)])
 	a.keepers[pod.UID] = k
 	a.fresh = append(a.fresh, k)
 	a.nudge()
+	return k
 }
 
 // forget removes a keeper that has ended. A pod that was desired again after it

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,15 +28,20 @@ type keeper struct {
 	pod     *corev1.Pod
 	dropped bool
 	again   bool // it was desired anew after it had been dropped
-	changed bool // a ConfigMap or Secret has
-	starved bool // a container waits for a ConfigMap or Secret
-	results []result
-	views   []view // of the containers, for who asks for logs
+	// seenByCore is the status that a whole set came with, until it has been
+	// compared.
+	seenByCore *corev1.PodStatus
+	changed    bool // a ConfigMap or Secret has
+	starved    bool // a container waits for a ConfigMap or Secret
+	resend     bool // the core may not have what was reported last
+	results    []result
+	views      []view // of the containers, for who asks for logs
 
 	// The rest belongs to run.
 	current    *corev1.Pod // what containers' specs point into
 	containers []*container
 	instances  map[int]wasm.Instance
+	over       []wasm.Instance            // ended, and to be released once that is on the disk
 	cancels    map[int]context.CancelFunc // of starts that are under way
 	sandbox    wasm.Sandbox
 	touched    bool // there may be a sandbox
@@ -87,6 +93,15 @@ func newKeeper(a *Agent, key core.Key, pod *corev1.Pod, found bool) *keeper {
 func (k *keeper) update(pod *corev1.Pod) {
 	k.mu.Lock()
 	k.pod, k.again = pod, k.dropped
+	k.mu.Unlock()
+	k.nudge()
+}
+
+// verify compares what the core has of a pod with what was reported, or, of a
+// pod resumed, has it reported anew: whether that arrived is not known.
+func (k *keeper) verify(pod *corev1.Pod, resumed bool) {
+	k.mu.Lock()
+	k.seenByCore, k.resend = &pod.Status, k.resend || resumed
 	k.mu.Unlock()
 	k.nudge()
 }
@@ -235,18 +250,34 @@ func (k *keeper) act(ctx context.Context, pod *corev1.Pod, dropped bool) (gone b
 	for _, i := range s.start {
 		k.start(ctx, pod, i)
 	}
-	if s.done {
-		k.closeSandbox(ctx, pod)
-	}
 	k.show()
 	over := s.done && (dropped || pod.DeletionTimestamp != nil)
 	wait = shorter(wait, s.wait)
 	see := seen{stopping: stopping, done: s.done, failure: k.failure, hostIP: k.agent.hostIP(), now: now}
-	wait = shorter(wait, k.report(pod, over, see))
+	news, hold := k.news(pod, over, see)
+	k.letGo(ctx, pod, s.done)
 	if over {
+		if again, ok := k.durable(); !ok {
+			return false, again
+		}
 		k.removeLogs(pod)
 	}
-	return over, wait
+	if news != nil {
+		k.agent.config.Link.Report(*news)
+	}
+	return over, shorter(wait, hold)
+}
+
+// letGo forgets instances that have ended, and the sandbox when all is done,
+// now that the ledger has how they ended.
+func (k *keeper) letGo(ctx context.Context, pod *corev1.Pod, done bool) {
+	for _, instance := range k.over {
+		k.release(ctx, instance)
+	}
+	k.over = nil
+	if done {
+		k.closeSandbox(ctx, pod)
+	}
 }
 
 // shorter returns the shorter of two waits, where 0 means for ever.
@@ -327,23 +358,60 @@ func (k *keeper) deadline(pod *corev1.Pod, now time.Time) time.Duration {
 // then most run, and that is one report less for each.
 const holdReport = 500 * time.Millisecond
 
-// report tells the core how the pod is, if that is news, or returns how long
-// to wait before it is to be told.
-func (k *keeper) report(pod *corev1.Pod, gone bool, see seen) time.Duration {
+// news writes down how the pod is and returns it for the core, if that is news,
+// or returns how long to wait before it is.
+func (k *keeper) news(pod *corev1.Pod, gone bool, see seen) (*core.Observed, time.Duration) {
 	if hold := k.born.Add(holdReport).Sub(see.now); !gone && !k.told && hold > 0 && k.unremarkable() {
-		return hold
+		return nil, hold
 	}
 	status := k.reported
 	if !k.ended {
 		status = statusOf(pod, k.containers, &k.reported, see)
 	}
-	if !gone && (k.ended || equality.Semantic.DeepEqual(status, k.reported)) {
-		return 0
+	if same := k.ended || equality.Semantic.DeepEqual(status, k.reported); !k.mustResend() && !gone && same {
+		return nil, 0
 	}
 	k.reported, k.told = status, true
-	k.agent.config.Link.Report(core.Observed{Key: k.key, UID: k.uid, Status: status, Gone: gone})
-	return 0
+	o := core.Observed{Key: k.key, UID: k.uid, Status: status, Gone: gone}
+	k.agent.config.Ledger.Observe(o)
+	return &o, 0
 }
+
+// mustResend tells whether the core is to be told again what it was told.
+func (k *keeper) mustResend() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	resend := k.resend || (k.told && k.seenByCore != nil && !sameLife(k.seenByCore, &k.reported))
+	k.resend, k.seenByCore = false, nil
+	return resend
+}
+
+// sameLife tells whether two statuses agree in what matters to anyone: the
+// phase, and the runs of the containers.
+func sameLife(a, b *corev1.PodStatus) bool {
+	return a.Phase == b.Phase && a.Reason == b.Reason &&
+		slices.EqualFunc(a.ContainerStatuses, b.ContainerStatuses, sameRun) &&
+		slices.EqualFunc(a.InitContainerStatuses, b.InitContainerStatuses, sameRun)
+}
+
+func sameRun(a, b corev1.ContainerStatus) bool {
+	return a.Name == b.Name && a.RestartCount == b.RestartCount && a.ContainerID == b.ContainerID && a.Ready == b.Ready &&
+		(a.State.Running == nil) == (b.State.Running == nil) && (a.State.Terminated == nil) == (b.State.Terminated == nil)
+}
+
+// durable returns once what the disk says will not have the pod run again after
+// a loss of power, or false with the time after which to try again: the core
+// must not hear before that it is gone, since another node may then run it.
+func (k *keeper) durable() (wait time.Duration, ok bool) {
+	if err := k.agent.config.Ledger.Sync(); err != nil {
+		k.log.Error("that the pod has stopped cannot be written to the disk, so the core is not told yet", "err", err)
+		return retryDisk, false
+	}
+	return 0, true
+}
+
+// retryDisk is how long to wait for a disk that takes nothing.
+const retryDisk = 5 * time.Second
 
 // unremarkable tells whether all containers merely wait for their first start.
 func (k *keeper) unremarkable() bool {

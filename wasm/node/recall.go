@@ -135,16 +135,24 @@ func parseInstanceID(id string) (container string, run int32, ok bool) {
 	return id[:i], int32(n), err == nil && n >= 0
 }
 
+// closeOrphan closes a sandbox that no keeper has.
+func (a *Agent) closeOrphan(ctx context.Context, id string) error {
+	sandbox, err := a.config.Runtime.OpenSandbox(ctx, wasm.SandboxConfig{ID: id})
+	if err == nil {
+		err = sandbox.Close(ctx)
+	}
+	if errors.Is(err, wasm.ErrGone) {
+		return nil
+	}
+	return err
+}
+
 // clean removes what is left of pods that are not desired any more: sandboxes
 // from before this agent's time, and logs.
 func (a *Agent) clean(ctx context.Context, orphans []string) {
 	for _, id := range orphans {
 		a.config.Logger.Info("close sandbox of a pod that is gone", "uid", id)
-		sandbox, err := a.config.Runtime.OpenSandbox(ctx, wasm.SandboxConfig{ID: id})
-		if err == nil {
-			err = sandbox.Close(ctx)
-		}
-		if err != nil && !errors.Is(err, wasm.ErrGone) {
+		if err := a.closeOrphan(ctx, id); err != nil {
 			a.config.Logger.Warn("close sandbox of a pod that is gone", "uid", id, "err", err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"github.com/weftrun/weft/wasm"
 	"github.com/weftrun/weft/wasm/image"
 	"github.com/weftrun/weft/wasm/node"
+	"github.com/weftrun/weft/wasm/node/ledger"
 	"github.com/weftrun/weft/wasm/wasmtest"
 )
 
@@ -35,9 +37,19 @@ type link struct {
 	events  []string
 	server  core.NodeServer
 	reports int
+	away    atomic.Bool // it does not answer
 }
 
-func (l *link) Register(context.Context, *corev1.Node) (int64, error) { return 1, nil }
+func (l *link) Register(ctx context.Context, _ *corev1.Node) (int64, error) {
+	for l.away.Load() {
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+	return 1, nil
+}
 func (l *link) Heartbeat(context.Context, corev1.NodeStatus) error    { return nil }
 func (l *link) Blob(context.Context, string) (io.ReadCloser, error) {
 	return nil, errors.New("no blobs")
@@ -47,7 +59,7 @@ func (l *link) Serve(ctx context.Context, s core.NodeServer) error {
 	<-ctx.Done()
 	return nil
 }
-func (l *link) Follow(ctx context.Context, sink core.DesiredSink) error {
+func (l *link) Follow(ctx context.Context, _ uint64, sink core.DesiredSink) error {
 	l.mu.Lock()
 	l.sink = sink
 	all := map[core.Key]core.Object{}
@@ -61,7 +73,7 @@ func (l *link) Follow(ctx context.Context, sink core.DesiredSink) error {
 		}
 		all[key] = o
 	}
-	sink.Reset(all)
+	sink.Reset(1, all)
 	l.mu.Unlock()
 	<-ctx.Done()
 	return nil
@@ -126,13 +138,14 @@ type world struct {
 	rt     *wasmtest.Fake
 	images *images
 	logs   string
+	ledger string
 	stop   func()
 }
 
 func run(t *testing.T, test func(t *testing.T, w *world)) {
-	logs := t.TempDir()
+	logs, folder := t.TempDir(), t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, rt: &wasmtest.Fake{}, images: &images{}, logs: logs, link: &link{
+		w := &world{t: t, rt: &wasmtest.Fake{}, images: &images{}, logs: logs, ledger: folder, link: &link{
 			desired: map[core.Key]core.Object{}, status: map[types.UID]corev1.PodStatus{}, phases: map[types.UID][]string{}, gone: map[types.UID]bool{},
 		}}
 		w.start()
@@ -145,9 +158,13 @@ func run(t *testing.T, test func(t *testing.T, w *world)) {
 // start starts an agent.
 func (w *world) start() {
 	w.t.Helper()
+	kept, err := ledger.Open(ledger.Config{Dir: w.ledger, Logger: slog.New(slog.NewTextHandler(w.t.Output(), nil)), Unsynced: true})
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	a, err := node.New(node.Config{
 		Node: &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0.1"}}}},
-		Link: w.link, Runtime: w.rt, Images: w.images, Logs: w.logs, Logger: slog.New(slog.DiscardHandler),
+		Link: w.link, Runtime: w.rt, Images: w.images, Logs: w.logs, Ledger: kept, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -158,6 +175,9 @@ func (w *world) start() {
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
+			w.t.Error(err)
+		}
+		if err := kept.Close(); err != nil {
 			w.t.Error(err)
 		}
 	})

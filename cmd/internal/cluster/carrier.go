@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/weftrun/weft/bus"
 	"github.com/weftrun/weft/bus/creds"
@@ -101,17 +103,13 @@ func unsynced(s settings.NATS, state nats.SyncState, err error) error {
 	return fmt.Errorf("NATS at %s: whether it syncs each write is unknown: set nats.monitoring to the monitoring address of each server, such as [\"http://127.0.0.1:8222\"], from which it is read; or set nats.assume_synced = true if you know that it does", where)
 }
 
-// connectNode connects a node to the cluster of its data folder, or to the one
-// that its settings name.
-func connectNode(ctx context.Context, s *settings.Settings, log *slog.Logger) (bus.Bus, error) {
+// nodeDialer returns what connects a node to the cluster of its data folder, or
+// to the one that its settings name. It tries until ctx ends.
+func nodeDialer(s *settings.Settings, log *slog.Logger) (func(ctx context.Context) (bus.Bus, error), error) {
 	who := bus.Identity{Role: bus.RoleNode, Name: s.Node.Name}
 	config := nats.Config{URLs: s.NATS.URLs, Identity: who, CredsFile: s.NATS.Credentials, Logger: log.With("part", "nats")}
-	if len(config.URLs) == 0 {
-		address, err := os.ReadFile(Paths{s.Data}.NATSAddress())
-		if err != nil {
-			return nil, fmt.Errorf("find the cluster: %w; start a core with this data folder, or set nats.urls", err)
-		}
-		config.URLs = strings.Split(strings.TrimSpace(string(address)), ",")
+	if _, err := natsURLs(s); err != nil {
+		return nil, err
 	}
 	if config.CredsFile == "" {
 		issued, err := issue(s, who)
@@ -120,7 +118,45 @@ func connectNode(ctx context.Context, s *settings.Settings, log *slog.Logger) (b
 		}
 		config.Creds = issued
 	}
-	return nats.Connect(ctx, config)
+	return func(ctx context.Context) (bus.Bus, error) {
+		said := false
+		for {
+			urls, err := natsURLs(s) // a core that is started again may have another
+			if err != nil {
+				return nil, err
+			}
+			config.URLs = urls
+			trying, cancel := context.WithTimeout(ctx, dialTime)
+			conn, err := nats.Connect(trying, config)
+			cancel()
+			if err == nil {
+				return conn, nil
+			}
+			if ctx.Err() != nil || !errors.Is(err, bus.ErrUnavailable) {
+				return nil, err
+			}
+			if !said {
+				said = true
+				log.Warn("the cluster cannot be reached, the node works without it and tries on", "nats", strings.Join(urls, ","), "err", err)
+			}
+		}
+	}, nil
+}
+
+// dialTime is how long a node tries an address before it looks whether there is
+// another.
+const dialTime = 5 * time.Second
+
+// natsURLs are those that a node's settings name, or that a core has left.
+func natsURLs(s *settings.Settings) ([]string, error) {
+	if len(s.NATS.URLs) > 0 {
+		return s.NATS.URLs, nil
+	}
+	address, err := os.ReadFile(Paths{s.Data}.NATSAddress())
+	if err != nil {
+		return nil, fmt.Errorf("find the cluster: %w; start a core with this data folder, or set nats.urls", err)
+	}
+	return strings.Split(strings.TrimSpace(string(address)), ","), nil
 }
 
 // issue makes credentials, which is possible where the cluster's keys are.

@@ -13,12 +13,14 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/weftrun/weft/bus"
 	"github.com/weftrun/weft/cmd/internal/debug"
 	"github.com/weftrun/weft/cmd/internal/settings"
 	"github.com/weftrun/weft/core/nodelink"
@@ -26,6 +28,7 @@ import (
 	"github.com/weftrun/weft/wasm/executor"
 	"github.com/weftrun/weft/wasm/image"
 	"github.com/weftrun/weft/wasm/node"
+	"github.com/weftrun/weft/wasm/node/ledger"
 )
 
 // RunNode runs a node's agent, and its executor in a process of its own, until
@@ -38,15 +41,20 @@ func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTog
 		return err
 	}
 	defer release()
-	conn, err := connectNode(ctx, s, log)
+	dial, err := nodeDialer(s, log)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }() // it ends with the process
-	link, err := nodelink.NewLink(conn, log.With("part", "link"))
+	link, err := nodelink.DialLink(bus.Identity{Role: bus.RoleNode, Name: s.Node.Name}, dial, log.With("part", "link"))
 	if err != nil {
 		return err
 	}
+	defer func() { _ = link.Close() }() // it ends with the process
+	memory, err := ledger.Open(ledger.Config{Dir: filepath.Join(folder, "ledger"), Logger: log.With("part", "ledger")})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = memory.Close() }() // the disk has said so if it takes no more
 	runtime, err := newExecutor(s, folder, log, dieTogether)
 	if err != nil {
 		return err
@@ -63,7 +71,7 @@ func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTog
 		return err
 	}
 	agent, err := node.New(node.Config{
-		Node: registered, Link: link, Runtime: runtime, Images: images,
+		Node: registered, Link: link, Runtime: runtime, Images: images, Ledger: memory,
 		Logs: filepath.Join(folder, "logs"), Logger: log.With("part", "agent"),
 	})
 	if err != nil {
@@ -71,13 +79,35 @@ func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTog
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return runtime.Run(ctx) })
-	group.Go(func() error { return link.Run(ctx) })
-	group.Go(func() error { return agent.Run(ctx) })
+	group.Go(func() error { return memory.Run(ctx) })
 	group.Go(func() error { return rest(ctx) })
 	if s.DebugSockets {
 		group.Go(func() error { debug.Serve(ctx, Paths{s.Data}.DebugSocket("node-"+s.Node.Name), log); return nil })
 	}
+	group.Go(func() error { return runAgent(ctx, link, agent, log) })
 	return group.Wait()
+}
+
+// abandonTime bounds how long a node that is none any more may take to stop its
+// pods.
+const abandonTime = 3 * time.Second
+
+// runAgent runs the agent and its link to the core. If another process has
+// become this node, or it is none any more, its pods must not run on here.
+func runAgent(ctx context.Context, link *nodelink.Link, agent *node.Agent, log *slog.Logger) error {
+	group, working := errgroup.WithContext(ctx)
+	group.Go(func() error { return link.Run(working) })
+	group.Go(func() error { return agent.Run(working) })
+	err := group.Wait()
+	if errors.Is(err, nodelink.ErrSuperseded) || errors.Is(err, nodelink.ErrRemoved) {
+		log.Warn("this process is not the node any more, its pods are stopped", "err", err)
+		ctx, cancel := context.WithTimeout(ctx, abandonTime)
+		defer cancel()
+		if left := agent.Abandon(ctx); left != nil {
+			log.Error("stop all pods", "err", left)
+		}
+	}
+	return err
 }
 
 // executorSettings reach the executor's process.
