@@ -103,24 +103,16 @@ func (f *follower) run(ctx context.Context) error {
 		if err := f.ask(ctx); err != nil {
 			return err
 		}
-		if !f.synced {
-			err := f.link.persist(ctx, func() error { return f.pull(ctx) })
-			if ctx.Err() != nil {
-				return nil
-			}
-			if errors.Is(err, errUnknown) {
-				f.doubted = true
-				f.rest(ctx, retryLast)
-				continue
-			}
-			if err != nil {
-				return err
-			}
+		if err := f.sync(ctx); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
 		}
 		if err := f.apply(); err != nil {
 			return err
 		}
-		if f.synced {
+		if f.synced && !f.doubted {
 			select {
 			case <-ctx.Done():
 			case <-f.wake:
@@ -130,6 +122,24 @@ func (f *follower) run(ctx context.Context) error {
 		f.rest(ctx, pullDelay) // a gap: what filled it may still be on its way
 	}
 	return nil
+}
+
+// sync pulls the whole set if something is missing, unless it turns out that
+// whom it would come from is not to be believed.
+func (f *follower) sync(ctx context.Context) error {
+	if f.synced {
+		return nil
+	}
+	err := f.link.persist(ctx, func() error { return f.pull(ctx) })
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case errors.Is(err, errUnknown):
+		f.doubted = true
+		f.rest(ctx, retryLast)
+		return nil
+	}
+	return err
 }
 
 func (f *follower) rest(ctx context.Context, d time.Duration) {

@@ -248,19 +248,8 @@ func ended(err error) bool { return errors.Is(err, ErrSuperseded) || errors.Is(e
 // when another process has taken this node's name, and ErrRemoved when the
 // node was deleted.
 func (l *Link) Run(ctx context.Context) error {
-	if l.dial != nil {
-		b, err := l.dial(ctx)
-		if ctx.Err() != nil {
-			if err == nil {
-				err = b.Close()
-			}
-			return nil //nolint:nilerr // the end was wanted
-		}
-		if err != nil {
-			return err
-		}
-		l.bus = b
-		close(l.connected)
+	if err := l.connect(ctx); err != nil {
+		return err
 	}
 	select {
 	case <-ctx.Done():
@@ -279,17 +268,39 @@ func (l *Link) Run(ctx context.Context) error {
 			return nil
 		case <-time.After(observeDelay):
 		}
-		epoch := l.currentEpoch()
-		err := l.persist(ctx, func() error { return l.send(ctx) })
-		if errors.Is(err, errUnknown) {
-			if _, err = l.registerAgain(ctx, epoch); err == nil {
-				l.signal()
-			}
-		}
-		if ended(err) {
+		if err := l.deliver(ctx); ended(err) {
 			return err
 		}
 	}
+}
+
+// connect makes the connection, if there is none.
+func (l *Link) connect(ctx context.Context) error {
+	if l.dial == nil {
+		return nil
+	}
+	b, err := l.dial(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil // the end was wanted
+		}
+		return err
+	}
+	l.bus = b
+	close(l.connected)
+	return nil
+}
+
+// deliver sends one batch, however long that takes.
+func (l *Link) deliver(ctx context.Context) error {
+	epoch := l.currentEpoch()
+	err := l.persist(ctx, func() error { return l.send(ctx) })
+	if errors.Is(err, errUnknown) {
+		if _, err = l.registerAgain(ctx, epoch); err == nil {
+			l.signal()
+		}
+	}
+	return err
 }
 
 // send sends one batch of what is not acknowledged.

@@ -301,3 +301,87 @@ func TestOldTerm(t *testing.T) {
 		_ = conn.Close()
 	})
 }
+
+// TestRestored has a core go on from a backup: its term and the node's epoch are
+// lower than what the node has seen.
+func TestRestored(t *testing.T) {
+	run(t, func(w *world, n *node) {
+		w.stop()
+		w.term = 9
+		w.start()
+		time.Sleep(3 * time.Second)
+		w.stop()
+		if _, err := w.client.Mutate(w.ctx(), core.Key{Resource: "nodes", Name: "n1"}, func(o core.Object) error {
+			o.SetAnnotations(map[string]string{nodelink.EpochAnnotation: "0"})
+			return nil
+		}, core.WriteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		w.term = 3
+		w.start()
+		p := w.bound(pod("a"), "n1")
+		time.Sleep(15 * time.Second)
+		w.wantHeld(n, "n1")
+		n.Report(core.Observed{Key: podKey("a"), UID: p.UID, Status: corev1.PodStatus{Phase: corev1.PodRunning}})
+		time.Sleep(time.Second)
+		if phase := w.pod("a").Status.Phase; phase != corev1.PodRunning {
+			t.Errorf("the phase is %s", phase)
+		}
+		select {
+		case err := <-n.errs:
+			t.Errorf("the node ended: %v", err)
+		default:
+		}
+	})
+}
+
+// TestDialed: a node whose cluster cannot be reached waits, and loses nothing of
+// what it has to say.
+func TestDialed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		reachable := make(chan struct{})
+		link, err := nodelink.DialLink(nodeID, func(ctx context.Context) (bus.Bus, error) {
+			select {
+			case <-reachable:
+				return w.carry.Connect(nodeID), nil
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}, quiet())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		s, ended := &sink{}, make(chan error, 2) // Run and Follow
+		go func() { ended <- link.Run(ctx) }()
+		go func() {
+			if _, err := link.Register(ctx, nodeObject("n1")); err != nil {
+				ended <- err
+				return
+			}
+			ended <- link.Follow(ctx, 0, s)
+		}()
+		p := w.bound(pod("a"), "n1")
+		link.Report(core.Observed{Key: podKey("a"), UID: p.UID, Status: corev1.PodStatus{Phase: corev1.PodRunning}})
+		time.Sleep(time.Hour)
+		if _, err := link.Blob(ctx, "sha256:x"); !errors.Is(err, bus.ErrUnavailable) {
+			t.Errorf("blob: %v", err)
+		}
+		w.start()
+		close(reachable)
+		time.Sleep(2 * time.Second)
+		if phase := w.pod("a").Status.Phase; phase != corev1.PodRunning || len(s.brief()) != 1 {
+			t.Errorf("the phase is %s, held are %v", phase, s.brief())
+		}
+		cancel()
+		for range 2 {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		if err := link.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

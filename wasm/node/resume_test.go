@@ -39,7 +39,7 @@ func TestRunsOnWithoutCore(t *testing.T) {
 		w.start() // the executor is there still
 		time.Sleep(time.Second)
 		w.want(web, "Running running")
-		w.want(failed, "Failed Error:7") // told again: who knows whether it arrived
+		w.want(failed, "Failed Error:7")          // told again: who knows whether it arrived
 		if n := w.rt.Started() - started; n > 1 { // crashes
 			t.Errorf("%d starts though everything ran", n)
 		}

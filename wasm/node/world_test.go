@@ -50,7 +50,7 @@ func (l *link) Register(ctx context.Context, _ *corev1.Node) (int64, error) {
 	}
 	return 1, nil
 }
-func (l *link) Heartbeat(context.Context, corev1.NodeStatus) error    { return nil }
+func (l *link) Heartbeat(context.Context, corev1.NodeStatus) error { return nil }
 func (l *link) Blob(context.Context, string) (io.ReadCloser, error) {
 	return nil, errors.New("no blobs")
 }

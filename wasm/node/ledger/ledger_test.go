@@ -54,8 +54,8 @@ func (s *said) want(t *testing.T, text string) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !strings.Contains(s.Buffer.String(), text) {
-		t.Errorf("%q was not said:\n%s", text, s.Buffer.String())
+	if !strings.Contains(s.String(), text) {
+		t.Errorf("%q was not said:\n%s", text, s)
 	}
 }
 
