@@ -11,6 +11,7 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -50,7 +51,13 @@ type Config struct {
 type Server struct {
 	config    Config
 	authority *creds.Authority
-	server    *server.Server
+	guard     *guard
+	options   *server.Options
+	stop      context.CancelFunc // ends the guard
+	guarding  sync.WaitGroup
+
+	mu     sync.Mutex
+	server *server.Server // replaced when it could not write
 }
 
 // Start runs a server, which is ready when it returns. The caller shuts it
@@ -76,29 +83,57 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 	if options.Port, err = c.port(ctx); err != nil {
 		return nil, fmt.Errorf("start NATS server: %w", err)
 	}
-	s := &Server{config: c, authority: authority}
-	if s.server, err = server.NewServer(options); err != nil {
-		return nil, fmt.Errorf("start NATS server: %w", err)
-	}
-	log := &logger{to: c.Logger}
-	s.server.SetLoggerV2(log, false, false, false)
-	s.server.Start()
-	if err := s.await(ctx, log); err != nil {
+	s := &Server{config: c, authority: authority, options: options, guard: newGuard(ctx, streamsDir(c.Dir)), stop: func() {}}
+	if err := s.boot(ctx); err != nil {
 		s.Shutdown()
 		return nil, fmt.Errorf("start NATS server: %w", err)
 	}
+	if address, ok := s.current().Addr().(*net.TCPAddr); ok {
+		options.Port = address.Port // another server of this process has the same
+	}
+	s.guard.look() // before the first write
+	guarding, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.guarding.Go(func() { s.guardDisk(guarding) })
 	return s, nil
 }
 
+// boot runs a new server, and makes sure that it syncs as it was told to.
+func (s *Server) boot(ctx context.Context) error {
+	n, err := server.NewServer(s.options.Clone()) // it changes them
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.server = n
+	s.mu.Unlock()
+	log := &logger{to: s.config.Logger, hear: s.guard.hear}
+	n.SetLoggerV2(log, false, false, false)
+	n.Start()
+	if err := s.await(ctx, n, log); err != nil {
+		return err
+	}
+	if config := n.JetStreamConfig(); config == nil || config.SyncAlways == s.config.Unsynced {
+		return fmt.Errorf("it does not say that it syncs each write, so a power loss would lose what was acknowledged: %w", bus.ErrRefused)
+	}
+	return nil
+}
+
+func (s *Server) current() *server.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.server
+}
+
 // await polls faster than the server's own function does.
-func (s *Server) await(ctx context.Context, log *logger) error {
+func (s *Server) await(ctx context.Context, n *server.Server, log *logger) error {
 	ctx, cancel := context.WithTimeout(ctx, s.config.Ready)
 	defer cancel()
 	for {
 		if err := log.fatal.Load(); err != nil {
 			return fmt.Errorf("%s", *err)
 		}
-		if s.server.ReadyForConnections(time.Millisecond) && s.server.JetStreamEnabled() {
+		if n.ReadyForConnections(time.Millisecond) && n.JetStreamEnabled() {
 			return nil
 		}
 		select {
@@ -130,7 +165,7 @@ func (c *Config) options(a *creds.Authority) (*server.Options, error) {
 		MaxPending:             128 << 20,
 		JetStream:              true,
 		DisableJetStreamBanner: true,
-		StoreDir:               filepath.Join(c.Dir, "streams"),
+		StoreDir:               streamsDir(c.Dir),
 		SyncAlways:             !c.Unsynced,
 		TrustedOperators:       []*jwt.OperatorClaims{operator},
 		SystemAccount:          a.System,
@@ -161,7 +196,7 @@ func (s *Server) ClientURL() string {
 	if s.config.NoListen {
 		return ""
 	}
-	return s.server.ClientURL()
+	return s.current().ClientURL()
 }
 
 // Authority issues the credentials for this server.
@@ -173,16 +208,20 @@ func (s *Server) Connect(ctx context.Context, who bus.Identity) (*nats.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	return nats.Connect(ctx, nats.Config{InProcess: s.server, Identity: who, Creds: user,
+	return nats.Connect(ctx, nats.Config{InProcess: s, Taking: s.guard.Taking, Identity: who, Creds: user,
 		Synced: !s.config.Unsynced, Logger: s.config.Logger})
 }
 
 // InProcessConn makes the server usable with nats.InProcessServer.
-func (s *Server) InProcessConn() (net.Conn, error) { return s.server.InProcessConn() }
+func (s *Server) InProcessConn() (net.Conn, error) { return s.current().InProcessConn() }
 
 // Shutdown stops the server and waits for it. Connections should be closed
 // before.
 func (s *Server) Shutdown() {
-	s.server.Shutdown()
-	s.server.WaitForShutdown()
+	s.stop()
+	s.guarding.Wait()
+	if n := s.current(); n != nil {
+		n.Shutdown()
+		n.WaitForShutdown()
+	}
 }

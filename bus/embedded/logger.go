@@ -10,6 +10,7 @@ import (
 // they become debug messages.
 type logger struct {
 	to    *slog.Logger
+	hear  func(text string) // is told of errors
 	fatal atomic.Pointer[string]
 }
 
@@ -17,7 +18,13 @@ func (l *logger) Noticef(format string, v ...any) { l.to.Debug("NATS server", "t
 func (l *logger) Debugf(format string, v ...any)  { l.to.Debug("NATS server", "text", text(format, v)) }
 func (l *logger) Tracef(format string, v ...any)  { l.to.Debug("NATS server", "text", text(format, v)) }
 func (l *logger) Warnf(format string, v ...any)   { l.to.Warn("NATS server", "text", text(format, v)) }
-func (l *logger) Errorf(format string, v ...any)  { l.to.Error("NATS server", "text", text(format, v)) }
+
+// Errorf implements server.Logger.
+func (l *logger) Errorf(format string, v ...any) {
+	s := text(format, v)
+	l.hear(s)
+	l.to.Error("NATS server", "text", s)
+}
 
 // Fatalf is how the server reports that it cannot start.
 func (l *logger) Fatalf(format string, v ...any) {

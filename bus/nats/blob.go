@@ -59,6 +59,11 @@ func (c *Conn) PutBlob(ctx context.Context, name string, limit int64, r io.Reade
 	if err != nil {
 		return fail(err)
 	}
+	if c.config.Taking != nil {
+		if _, err := c.config.Taking(); err != nil {
+			return fail(err)
+		}
+	}
 	ctx, cancel := bounded(ctx, blobTime)
 	defer cancel()
 	content := &limited{r: r, left: limit, limit: limit}

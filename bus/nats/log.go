@@ -96,7 +96,10 @@ func (l *streamLog) Append(ctx context.Context, last uint64, record []byte) (uin
 	if len(record) > l.limit {
 		return 0, l.wrap("append to", fmt.Errorf("%d bytes are more than %d: %w", len(record), l.limit, bus.ErrRefused))
 	}
-	ctx, cancel := bounded(ctx, l.conn.config.Timeout)
+	ctx, cancel, err := l.conn.taking(ctx)
+	if err != nil {
+		return 0, l.wrap("append to", err)
+	}
 	defer cancel()
 	m := &natsgo.Msg{Subject: l.subject, Data: record, Header: natsgo.Header{
 		jetstream.ExpectedLastSeqHeader: []string{strconv.FormatUint(last, 10)},
@@ -121,6 +124,22 @@ func (l *streamLog) Append(ctx context.Context, last uint64, record []byte) (uin
 		return 0, l.wrap("append to", fmt.Errorf("%w: acknowledged as %d of %s, not %d", bus.ErrUnavailable, ack.Sequence, ack.Stream, last+1))
 	}
 	return ack.Sequence, nil
+}
+
+// taking bounds a write by the default time-out, and by the server's ceasing to
+// take any.
+func (c *Conn) taking(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	if c.config.Taking == nil {
+		ctx, cancel := bounded(ctx, c.config.Timeout)
+		return ctx, cancel, nil
+	}
+	taking, err := c.config.Taking()
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
+	stop := context.AfterFunc(taking, cancel)
+	return ctx, func() { stop(); cancel() }, nil
 }
 
 // JetStream's codes of a store that has no room.
@@ -262,6 +281,9 @@ func (l *streamLog) batch(ctx context.Context, from, last uint64, yield func(bus
 			return next, false, fmt.Errorf("direct read: status %s %s: %w", m.Header.Get("Status"), m.Header.Get("Description"), bus.ErrUnavailable)
 		}
 		sequence, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
+		if err == nil && sequence > next {
+			return next, false, fmt.Errorf("direct read: record %d is gone, record %d follows: %w", next, sequence, bus.ErrNotFound)
+		}
 		if err != nil || sequence != next {
 			return next, false, fmt.Errorf("direct read: record %d came where %d should: %w", sequence, next, bus.ErrUnavailable)
 		}

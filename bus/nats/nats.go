@@ -43,6 +43,9 @@ type Config struct {
 	// Synced says that the server is known to sync each write; the embedded
 	// one knows.
 	Synced bool
+	// Taking, optional, returns why the server takes no writes now, as an error
+	// that wraps bus.ErrRefused, or a context that ends when it ceases to.
+	Taking func() (context.Context, error)
 	// Replicas of logs, leases and blobs in a cluster of servers: 1, 3 or 5;
 	// 1 by default. Existing ones are left as they are.
 	Replicas int

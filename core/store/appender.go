@@ -17,6 +17,10 @@ const (
 	lastRetry  = time.Second
 )
 
+// maxConflicts is how often an append may be refused although the log's last
+// record is the expected one.
+const maxConflicts = 10
+
 // appender appends to a log that nobody else may append to. It has one owner.
 type appender struct {
 	log    bus.Log
@@ -31,7 +35,7 @@ type appender struct {
 // answer, until ctx ends; then the outcome is unknown.
 func (a *appender) append(ctx context.Context, record []byte) error {
 	wait := firstRetry
-	for {
+	for conflicts := 0; ; {
 		sequence, err := a.log.Append(ctx, a.last, record)
 		if err == nil && sequence != a.last+1 {
 			return fmt.Errorf("append to log %s: %w: got sequence %d, expected %d", a.name, ErrLost, sequence, a.last+1)
@@ -41,7 +45,14 @@ func (a *appender) append(ctx context.Context, record []byte) error {
 			return nil
 		}
 		if !errors.Is(err, bus.ErrUnavailable) && !errors.Is(err, bus.ErrConflict) {
-			return fmt.Errorf("append to log %s: %w", a.name, err)
+			return err // it names the log
+		}
+		if errors.Is(err, bus.ErrConflict) {
+			conflicts++
+		}
+		if conflicts == maxConflicts {
+			return fmt.Errorf("append to log %s: the server refuses record %d as not the next one, and says that %d is the last: its files are damaged: %w",
+				a.name, a.last+1, a.last, ErrDamaged)
 		}
 		a.logger.Warn("log append has no certain outcome, reading its last record", "log", a.name, "err", err)
 		stored, err := a.settle(ctx, record)

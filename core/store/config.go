@@ -27,6 +27,10 @@ const (
 // revisionJump is how far revisions may run ahead of the newest record.
 const revisionJump = 1 << 16
 
+// historyJump is how far revisions jump when a new history begins: more than
+// any other history of the same log can have come further.
+const historyJump = 1 << 32
+
 // Config configures a Store. The zero value of an optional field means its
 // default.
 type Config struct {
@@ -44,6 +48,14 @@ type Config struct {
 	// and returns ServiceUnavailable if it says no. It must be fast and safe
 	// for concurrent use.
 	Leading func() bool
+	// MarkFile, optional, is where the newest acknowledged record is noted. It
+	// must lie apart from the log's own files: it is what tells that a log has
+	// lost records which its server knows nothing of any more.
+	MarkFile string
+	// AcceptLoss goes on with what can be read where Open would refuse a
+	// damaged or incomplete log. What it cannot read is gone for good. It
+	// begins a new history: see Restore.
+	AcceptLoss bool
 	// Logger is required.
 	Logger *slog.Logger
 
@@ -63,6 +75,8 @@ type Config struct {
 
 	// jump overrides revisionJump in tests.
 	jump int64
+	// mark is what MarkFile held when the store was opened.
+	mark Mark
 }
 
 // Validate says everything that is wrong with the configuration.

@@ -81,6 +81,24 @@ func TestUnknownOutcome(t *testing.T) {
 	}
 }
 
+// TestContradiction: a log that refuses the next record, and says that its last
+// is the one expected, is not asked for ever.
+func TestContradiction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		s, stop := d.open(t)
+		d.wal.mu.Lock()
+		d.wal.fault = func([]byte) (bool, error) { return false, fmt.Errorf("fake: %w", bus.ErrConflict) }
+		d.wal.mu.Unlock()
+		if err := create(t.Context(), s, "a"); !apierrors.IsTimeout(err) {
+			t.Errorf("got %v, want a time-out", err)
+		}
+		if err := stop(); !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), "says that 1 is the last") {
+			t.Errorf("Run returned %v", err)
+		}
+	})
+}
+
 // TestAnotherLeader opens a second store over the same log: the first ends at
 // its next write, which is nowhere to be seen, and accepts no more.
 func TestAnotherLeader(t *testing.T) {
@@ -475,7 +493,7 @@ func TestDamage(t *testing.T) {
 		"short":      {func(d disk, _ *store.Config) { d.wal.records[3] = d.wal.records[3][:40] }, store.ErrDamaged, "record 4"},
 		"newer": {func(d disk, _ *store.Config) { d.wal.records[3][4], d.wal.records[3][5] = 9, 7 }, store.ErrTooNew,
 			"log WAL: record 4: written by a newer version of weft: format 9 needs a reader of version 7, this one has 1"},
-		"missing": {func(d disk, _ *store.Config) { d.wal.records[3] = nil }, nil, "log WAL: record 4 is missing, record 5 follows"},
+		"missing": {func(d disk, _ *store.Config) { d.wal.records[3] = nil }, store.ErrDamaged, "log WAL: damaged: record 4 is missing, record 5 follows"},
 		"trimmed": {func(d disk, _ *store.Config) { _ = d.wal.Trim(t.Context(), 3) }, nil, "log WAL: incomplete: records 1 to 2 are missing"},
 		"key":     {func(_ disk, c *store.Config) { c.Key = other }, store.ErrWrongKey, "log WAL: record 1: encrypted with another key"},
 		"order": {func(d disk, _ *store.Config) {

@@ -27,6 +27,9 @@ type generation struct {
 	Written  time.Time `json:"written"`
 }
 
+// manifest is the sequence of the generation's manifest.
+func (g *generation) manifest() uint64 { return g.First + uint64(len(g.Sums)) }
+
 // compactLoop writes a snapshot whenever one is due.
 func (s *Store) compactLoop(ctx context.Context, finished <-chan struct{}) error {
 	for {
@@ -67,7 +70,23 @@ func (s *Store) Compact(ctx context.Context) error {
 	if err := s.ended(); err != nil {
 		return err
 	}
-	older := s.stats.generation.Load()
+	return s.compactOver(ctx, s.stats.generation.Load())
+}
+
+// rebase writes a snapshot and forgets everything older, which must not be read
+// again.
+func (s *Store) rebase(ctx context.Context) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := s.compactOver(ctx, nil); err != nil {
+		return err
+	}
+	return s.trim(ctx, s.stats.generation.Load())
+}
+
+// compactOver writes a snapshot, reads it back, and trims both logs to what it
+// and the older one need.
+func (s *Store) compactOver(ctx context.Context, older *generation) error {
 	// Before the capture: what comes between the two counts once more, at worst.
 	records, bytes := s.stats.logRecords.Load(), s.stats.logBytes.Load()
 	w := snapshotWriter{store: s, capture: s.capture()}
@@ -83,6 +102,11 @@ func (s *Store) Compact(ctx context.Context) error {
 	if older == nil {
 		return nil
 	}
+	return s.trim(ctx, older)
+}
+
+// trim drops what is older than a generation.
+func (s *Store) trim(ctx context.Context, older *generation) error {
 	// The older generation's last record stays, so that the log says itself
 	// that nothing is missing between the two.
 	if err := s.config.Log.Trim(ctx, older.Sequence); err != nil {
@@ -312,7 +336,7 @@ func (c *codec) openManifest(record bus.Record) (*generation, error) {
 	if err := json.Unmarshal(body, g); err != nil {
 		return nil, fmt.Errorf("%w: decode manifest: %w", ErrDamaged, err)
 	}
-	if g.First == 0 || g.First+uint64(len(g.Sums)) != record.Sequence || g.Revision != h.high || g.High < g.Revision {
+	if g.First == 0 || g.manifest() != record.Sequence || g.Revision != h.high || g.High < g.Revision {
 		return nil, fmt.Errorf("%w: its manifest makes no sense", ErrDamaged)
 	}
 	return g, nil

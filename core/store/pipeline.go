@@ -25,6 +25,7 @@ type pipeline struct {
 type decoded struct {
 	header
 	sequence uint64
+	sum      uint32
 	size     int
 	items    []decodedItem
 }
@@ -91,7 +92,7 @@ func (p *pipeline) read(ctx context.Context, records iter.Seq2[bus.Record, error
 			return fmt.Errorf("log %s: read record %d: %w", p.name, p.next, err)
 		}
 		if record.Sequence != p.next {
-			return fmt.Errorf("log %s: record %d is missing, record %d follows", p.name, p.next, record.Sequence)
+			return fmt.Errorf("log %s: %w: record %d is missing, record %d follows", p.name, ErrDamaged, p.next, record.Sequence)
 		}
 		if record.Sequence > p.last {
 			return nil
@@ -117,7 +118,7 @@ func (p *pipeline) decode(record bus.Record) (*decoded, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &decoded{header: h, sequence: record.Sequence, size: len(record.Data)}
+	d := &decoded{header: h, sequence: record.Sequence, sum: recordSum(record.Data), size: len(record.Data)}
 	if p.generation != nil {
 		if err := p.generation.checkChunk(h, record); err != nil {
 			return nil, err

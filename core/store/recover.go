@@ -27,6 +27,21 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	return s.Lead(ctx, nil)
 }
 
+// readMark reads what the log is known to hold. A mark that is damaged says
+// nothing.
+func (r *recovery) readMark() error {
+	if r.config.MarkFile == "" || r.config.AcceptLoss {
+		return nil
+	}
+	mark, err := ReadMark(r.config.MarkFile)
+	if errors.Is(err, ErrDamaged) {
+		r.config.Logger.Warn("the mark of the log is of no use", "err", err)
+		return nil
+	}
+	r.config.mark = mark
+	return err
+}
+
 func newStore(config Config) *Store {
 	s := &Store{
 		config:  config,
@@ -50,8 +65,10 @@ type recovery struct {
 	base    int64 // the snapshot's revision: what is older is in it
 	last    int64 // the newest revision of a change
 	high    int64 // the newest revision that the log knows of
+	floor   int64 // what is older may not be watched from
 	records int64
 	bytes   int64
+	broken  bool // the log holds what must not be read again
 }
 
 // reset forgets everything, before an attempt.
@@ -66,15 +83,30 @@ func (r *recovery) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read bounds of log WAL: %w", err)
 	}
+	if err := r.checkMark(last); err != nil {
+		return err
+	}
 	g, err := r.loadNewest(ctx, first, last)
 	if err != nil {
 		return err
 	}
 	if g == nil && first != 1 {
-		return fmt.Errorf("log WAL: %w: records 1 to %d are missing, and there is no snapshot that contains them", errLogCut, first-1)
+		return fmt.Errorf("log WAL: %w: records 1 to %d are missing, and there is no snapshot that contains them", ErrLogCut, first-1)
 	}
 	r.store.stats.generation.Store(g)
-	return r.replay(ctx, last)
+	return r.accept(r.replay(ctx, last), last)
+}
+
+// accept ends the replay before what cannot be read, if the configuration says
+// so: what is behind it is not looked at.
+func (r *recovery) accept(err error, last uint64) error {
+	if err == nil || !r.config.AcceptLoss || !Damaged(err) {
+		return err
+	}
+	log := &r.store.log
+	r.config.Logger.Warn("records of the log are given up", "from", log.last+1, "to", last, "err", err)
+	log.last, r.broken = last, true
+	return nil
 }
 
 // replay applies the log's records after those that it knows, up to last.
@@ -85,16 +117,22 @@ func (r *recovery) replay(ctx context.Context, last uint64) error {
 	}
 	p := pipeline{codec: r.codec, name: log.name, next: log.last + 1, last: last}
 	err := p.run(ctx, r.config.Log.Read(ctx, log.last+1), func(d *decoded) error {
+		if err := r.checkMarked(d.sequence, d.sum); err != nil {
+			return err
+		}
+		if err := r.apply(d); err != nil {
+			return err
+		}
 		r.records++
 		r.bytes += int64(d.size)
 		log.last = d.sequence
-		return r.apply(d)
+		return nil
 	})
 	if err != nil {
 		return err
 	}
 	if log.last < last {
-		return fmt.Errorf("log WAL: record %d is missing", log.last+1)
+		return fmt.Errorf("log WAL: %w: record %d is missing", ErrLogCut, log.last+1)
 	}
 	return nil
 }
@@ -107,7 +145,7 @@ func (r *recovery) apply(d *decoded) error {
 			return fmt.Errorf("%w: term %d of revision %d follows term %d of revision %d", ErrDamaged, d.term, d.high, s.term, r.high)
 		}
 		s.term, r.high = d.term, d.high
-		r.resetRings(d.high)
+		r.resetRings(d.high, d.first == newHistory)
 		return nil
 	case kindChanges:
 		if d.term != s.term {
@@ -148,13 +186,21 @@ func (r *recovery) change(it *decodedItem) error {
 	return nil
 }
 
+// newHistory, as a term record's first revision, says that the log may lack
+// what clients have seen of it.
+const newHistory = 0
+
 // resetRings drops the events of what is not durable: some of them may have
 // been seen and then lost, so that nobody may resume from before the new term.
-func (r *recovery) resetRings(start int64) {
+// When a new history begins, this is true of all.
+func (r *recovery) resetRings(start int64, all bool) {
 	s := r.store
 	s.start = start
+	if all {
+		r.floor = start
+	}
 	for resource, ring := range s.rings {
-		if r.config.Durability(resource) != core.Durable {
+		if all || r.config.Durability(resource) != core.Durable {
 			ring.reset(start)
 		}
 	}
@@ -168,12 +214,16 @@ func (r *recovery) begin(ctx context.Context) error {
 		// what was lost from the very revision at which this term begins.
 		start := max(r.high, r.last, r.base) + r.config.jump + 1
 		h := header{kind: kindTerm, term: s.term + 1, first: start, high: start}
+		if r.config.AcceptLoss {
+			start += historyJump
+			h.first, h.high = newHistory, start
+		}
 		record := r.store.codec.seal(h, nil)
 		err := s.log.append(ctx, record)
 		if err == nil {
 			r.bytes += int64(len(record))
 			r.records++
-			s.term = h.term
+			s.term, s.termSum = h.term, recordSum(record)
 			r.finish(start)
 			return nil
 		}
@@ -194,8 +244,8 @@ func (r *recovery) begin(ctx context.Context) error {
 // finish makes the store ready at its first revision.
 func (r *recovery) finish(start int64) {
 	s := r.store
-	r.resetRings(start)
-	s.floor = r.base
+	r.resetRings(start, r.config.AcceptLoss)
+	s.floor = max(r.base, r.floor)
 	s.revision, s.logged = start, start
 	s.stats.logRecords.Store(r.records)
 	s.stats.logBytes.Store(r.bytes)
@@ -219,6 +269,7 @@ func (r *recovery) loadNewest(ctx context.Context, first, last uint64) (*generat
 	if err != nil {
 		return nil, fmt.Errorf("read last record of log snapshots: %w", err)
 	}
+	r.checkSnapshotMark(newest)
 	var problems []error
 	// The usual case needs no scan: the last record is the newest manifest.
 	g, err := r.try(ctx, newest, first, last)
@@ -264,13 +315,19 @@ func (r *recovery) warn(problems []error) {
 	}
 }
 
-// errLogCut: the log lacks records that a snapshot says were there. With an
-// older snapshot, writes that were acknowledged would silently be gone.
-var errLogCut = errors.New("incomplete")
+// ErrLogCut says that the log lacks records that a snapshot or the mark says were there.
+// With an older snapshot, writes that were acknowledged would silently be gone.
+var ErrLogCut = errors.New("incomplete")
+
+// Damaged tells whether Open failed because the log is not as it was written;
+// Config.AcceptLoss then opens what is left of it.
+func Damaged(err error) bool {
+	return errors.Is(err, ErrDamaged) || errors.Is(err, ErrLogCut) || errors.Is(err, bus.ErrNotFound)
+}
 
 // fatal says that an older snapshot would be no better.
 func fatal(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || errors.Is(err, errLogCut) || errors.Is(err, ErrTooNew) ||
+	return ctx.Err() != nil || errors.Is(err, ErrLogCut) || errors.Is(err, ErrTooNew) ||
 		errors.Is(err, ErrWrongKey) || errors.Is(err, bus.ErrUnavailable)
 }
 
@@ -304,13 +361,15 @@ func (r *recovery) try(ctx context.Context, manifest bus.Record, first, last uin
 	if err != nil {
 		return nil, fmt.Errorf("log snapshots: record %d: %w", manifest.Sequence, err)
 	}
-	if last < g.Sequence {
+	cut := last < g.Sequence || first > g.Sequence+1
+	switch {
+	case cut && r.config.AcceptLoss: // the snapshot is what there is
+	case last < g.Sequence:
 		return nil, fmt.Errorf("log WAL: %w: records %d to %d are missing, the snapshot of revision %d contains them",
-			errLogCut, last+1, g.Sequence, g.Revision)
-	}
-	if first > g.Sequence+1 {
+			ErrLogCut, last+1, g.Sequence, g.Revision)
+	case first > g.Sequence+1:
 		return nil, fmt.Errorf("log WAL: %w: records %d to %d are missing after the snapshot of revision %d",
-			errLogCut, g.Sequence+1, first-1, g.Revision)
+			ErrLogCut, g.Sequence+1, first-1, g.Revision)
 	}
 	r.reset()
 	r.base, r.last, r.high = g.Revision, g.Revision, g.High
@@ -329,6 +388,10 @@ func (r *recovery) try(ctx context.Context, manifest bus.Record, first, last uin
 	if p.next <= p.last || objects != g.Objects {
 		return nil, fmt.Errorf("log snapshots: %w: %d objects up to record %d, the manifest in record %d says %d",
 			ErrDamaged, objects, p.next-1, manifest.Sequence, g.Objects)
+	}
+	if cut {
+		r.config.Logger.Warn("all records of the log are given up for the newest snapshot", "first", first, "last", last, "revision", g.Revision)
+		r.store.log.last, r.broken = last, true
 	}
 	return g, nil
 }

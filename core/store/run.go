@@ -58,7 +58,7 @@ func (s *Store) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return s.compactLoop(ctx, finished) })
-	return g.Wait()
+	return errors.Join(g.Wait(), s.mark.close())
 }
 
 func (s *Store) commitLoop(ctx, work context.Context) error {
@@ -201,6 +201,7 @@ func (s *Store) write(ctx context.Context) error {
 	if err := s.log.append(ctx, record); err != nil {
 		return err
 	}
+	s.setMark(recordSum(record))
 	b.backlog, b.backlogSize = nil, 0
 	s.stats.appends.Add(1)
 	s.count(int64(len(record)))
@@ -208,6 +209,19 @@ func (s *Store) write(ctx context.Context) error {
 	s.logged = max(s.logged, h.high)
 	s.mu.Unlock()
 	return nil
+}
+
+// setMark notes the newest record, before anyone hears that it is stored. The
+// state is safe without the mark, so an error of it stops nothing.
+func (s *Store) setMark(sum uint32) {
+	m := Mark{Sequence: s.log.last, Sum: sum}
+	if g := s.stats.generation.Load(); g != nil {
+		m.Snapshot = g.manifest()
+	}
+	if err := s.mark.set(m); err != nil && !s.mark.said {
+		s.mark.said = true
+		s.config.Logger.Warn("damage to the log could go unnoticed", "err", err)
+	}
 }
 
 func (ch *change) item() item {

@@ -36,7 +36,11 @@ func newStandby(config Config) (*Standby, error) {
 		return nil, err
 	}
 	config = config.withDefaults()
-	return &Standby{recovery: &recovery{config: config, codec: newCodec(config.Key)}, began: time.Now()}, nil
+	r := &recovery{config: config, codec: newCodec(config.Key)}
+	if err := r.readMark(); err != nil {
+		return nil, err
+	}
+	return &Standby{recovery: r, began: time.Now()}, nil
 }
 
 // CatchUp applies what was logged since. If so much was logged that a snapshot
@@ -61,7 +65,7 @@ func (s *Standby) catchUp(ctx context.Context) error {
 	}
 	known := r.store.log.last
 	if last < known {
-		return fmt.Errorf("log WAL: %w: it ends with record %d, and record %d was read before", errLogCut, last, known)
+		return fmt.Errorf("log WAL: %w: it ends with record %d, and record %d was read before", ErrLogCut, last, known)
 	}
 	if first > known+1 {
 		return s.load(ctx)
@@ -98,6 +102,14 @@ func (s *Standby) Lead(ctx context.Context, leading func() bool) (*Store, error)
 	r := s.recovery
 	r.store.config.Leading = r.config.Leading
 	if err := r.begin(ctx); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if r.broken {
+		if err := r.store.rebase(ctx); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+	}
+	if err := r.store.openMark(); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	r.config.Logger.Info("store opened", "term", r.store.term, "revision", r.store.revision, "objects", r.store.state.objects,

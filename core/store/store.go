@@ -27,6 +27,9 @@ type Store struct {
 	state *state
 	log   appender
 	batch batch
+	mark  marker
+
+	termSum uint32 // the checksum of this term's first record
 
 	// applying is held while a batch becomes visible, so that a snapshot's
 	// view and the rings' newest revisions belong together. It is taken before

@@ -43,6 +43,9 @@ func connectCore(ctx context.Context, s *settings.Settings, log *slog.Logger) (*
 	if err != nil {
 		return nil, fmt.Errorf("nats.listen: port %q: %w", text, err)
 	}
+	if err := inspectLog(s, log); err != nil {
+		return nil, err
+	}
 	server, err := embedded.Start(ctx, embedded.Config{Dir: Paths{s.Data}.NATS(), Host: host, Port: port, Logger: log.With("part", "nats")})
 	if err != nil {
 		return nil, err

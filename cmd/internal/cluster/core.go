@@ -127,10 +127,15 @@ func openStore(ctx context.Context, s *settings.Settings, b bus.Bus, leading fun
 	for _, strategy := range registry.Builtin() {
 		durability[strategy.Kind.GroupResource()] = strategy.Kind.Durability
 	}
-	return store.Open(ctx, store.Config{
+	state, err := store.Open(ctx, store.Config{
 		Log: wal, Snapshots: snapshots, Key: key, Leading: leading, Logger: log.With("part", "store"),
 		Durability: func(r core.GroupResource) core.Durability { return durability[r] },
+		MarkFile:   Paths{s.Data}.Mark(), AcceptLoss: s.AcceptLoss,
 	})
+	if err != nil && store.Damaged(err) {
+		return nil, damaged(s, err)
+	}
+	return state, err
 }
 
 // coreParts are the parts of a core that run.

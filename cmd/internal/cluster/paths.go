@@ -46,6 +46,9 @@ func (p Paths) Core() string { return p.join("core") }
 // Key is the file with the key that the log is encrypted with.
 func (p Paths) Key() string { return p.join("core", "key") }
 
+// Mark is the file that says what the log is known to hold.
+func (p Paths) Mark() string { return p.join("core", "mark") }
+
 // rel is a path within the data folder, for messages.
 func (p Paths) rel(path string) string {
 	if short, err := filepath.Rel(p.Data, path); err == nil {

@@ -105,8 +105,14 @@ func All() []*cobra.Command {
 	return []*cobra.Command{up(), coreCommand(), node(), pluginCommand(), executor(), credentials(), natsConfig()}
 }
 
+// addAcceptLoss adds the flag that is named when a log is damaged.
+func addAcceptLoss(c *cobra.Command, to *bool) {
+	c.Flags().BoolVar(to, "accept-loss", false, "go on with what is left of a damaged log, and give up the rest for good")
+}
+
 func up() *cobra.Command {
 	var f flags
+	var acceptLoss bool
 	c := &cobra.Command{
 		Use:   "up [FOLDER]",
 		Short: "Run a whole cluster in the foreground, and apply the manifests in a folder",
@@ -127,6 +133,7 @@ looked for in it. Ctrl-C stops everything.`,
 				s.LogLevel = "warn" // a person watches
 				log = logger(s.LogLevel)
 			}
+			s.AcceptLoss = acceptLoss
 			u := cluster.Up{Settings: s, Flags: f.again(s), Out: c.OutOrStdout(), Logger: log}
 			if len(args) > 0 {
 				u.Folder = args[0]
@@ -135,11 +142,13 @@ looked for in it. Ctrl-C stops everything.`,
 		},
 	}
 	f.add(c)
+	addAcceptLoss(c, &acceptLoss)
 	return c
 }
 
 func coreCommand() *cobra.Command {
 	var f flags
+	var acceptLoss bool
 	c := &cobra.Command{
 		Use:   "core",
 		Short: "Run a core: the API, the store, the scheduler and the controllers' host",
@@ -149,6 +158,7 @@ func coreCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			s.AcceptLoss = acceptLoss
 			return untilSignal(func(ctx context.Context) error {
 				return cluster.RunCore(ctx, s, log, func(ctx context.Context, c cluster.Core) error {
 					if err := c.AwaitReady(ctx); err != nil {
@@ -161,6 +171,7 @@ func coreCommand() *cobra.Command {
 		},
 	}
 	f.add(c)
+	addAcceptLoss(c, &acceptLoss)
 	return c
 }
 

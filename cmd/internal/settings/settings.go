@@ -33,6 +33,7 @@ type Settings struct {
 	Node         Node    `toml:"node"`
 	Source       string  `toml:"-"` // the file that was read; empty if none
 	Quiet        bool    `toml:"-"` // nothing says what to log
+	AcceptLoss   bool    `toml:"-"` // go on with what is left of a damaged log
 }
 
 // API settings.
