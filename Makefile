@@ -86,8 +86,12 @@ check: modules ## format, lint, generated code is clean, imports rule, tests wit
 	$(GO) test -race -timeout 20m ./...
 	$(MAKE) test
 
+.PHONY: bench-programs
+bench-programs: ## build the guests that bench compares, in Go and C
+	.ci/bench-programs
+
 .PHONY: bench
-bench: build ## benchmarks, then measurements of the whole system: docs/benchmarks.md
+bench: build bench-programs ## benchmarks, then measurements of the whole system: docs/benchmarks.md
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 	$(GO) run ./cmd/internal/measure $(MEASURE)
 

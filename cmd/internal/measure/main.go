@@ -2,7 +2,8 @@
 // would, and says how long things take, what they cost in CPU and memory, and
 // whether that is within the ceilings. It must not reach into any part of
 // Weft: what it cannot see through the API or the operating system does not
-// count.
+// count. The guests alone are another matter: what metering costs is seen by
+// running the same module on wasm/engine and on wazero alone.
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -25,6 +27,7 @@ type options struct {
 	modules  string // folder of the example modules
 	rounds   int    // each on a new folder
 	only     []string
+	skip     []string
 	save     string // file for the figures
 	baseline string // file with figures to compare to
 	compare  string // two files to compare, measuring nothing
@@ -34,11 +37,24 @@ type options struct {
 
 	pods, replicas, completions, objects int
 	creates                              int
+
+	programs string // folder of the guests to compare
+	guests   *regexp.Regexp
+	cache    string // folder of their compiled code, temporary
+	pairs    int    // of each, in all rounds
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code, err := run(ctx, os.Args[1:], os.Stdout)
+	var code int
+	var err error
+	if len(os.Args) == 3 && os.Args[1] == childCommand {
+		if err = child(ctx, os.Args[2], os.Stdout); err != nil {
+			code = 1
+		}
+	} else {
+		code, err = run(ctx, os.Args[1:], os.Stdout)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "measure: %v\n", err)
@@ -50,11 +66,12 @@ func parse(args []string, out io.Writer) (*options, error) {
 	o := &options{}
 	f := flag.NewFlagSet("measure", flag.ContinueOnError)
 	f.SetOutput(out)
-	var only string
+	var only, skip string
 	f.StringVar(&o.binary, "binary", "bin/weft", "the program to measure")
 	f.StringVar(&o.modules, "modules", "examples/modules", "folder of the example modules")
 	f.IntVar(&o.rounds, "rounds", 3, "rounds, each on a new folder")
 	f.StringVar(&only, "only", "", "phases to run, of "+strings.Join(names(), ",")+" (default: all)")
+	f.StringVar(&skip, "skip", "", "phases to leave out")
 	f.StringVar(&o.save, "json", "", "file to write the figures to")
 	f.StringVar(&o.baseline, "baseline", "", "file with the figures of an earlier run, for a column of ratios")
 	f.StringVar(&o.compare, "compare", "", "BEFORE,AFTER: compare two lists of files joined by +, and measure nothing")
@@ -66,25 +83,44 @@ func parse(args []string, out io.Writer) (*options, error) {
 	f.IntVar(&o.completions, "completions", 1000, "completions of the Job, a tenth of them at a time")
 	f.IntVar(&o.objects, "objects", 10000, "objects to list")
 	f.IntVar(&o.creates, "creates", 2000, "objects to create for each rate, at most")
+	f.StringVar(&o.programs, "programs", "bin/bench", "folder of the guests to compare, which .ci/bench-programs builds")
+	guests := f.String("guests", "", "regular expression: which guests to compare, such as ^Go or json")
+	f.IntVar(&o.pairs, "pairs", 15, "pairs of each guest metered and not, in all rounds")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
-	if only != "" {
-		o.only = strings.Split(only, ",")
+	var err error
+	if o.guests, err = regexp.Compile(*guests); err != nil {
+		return nil, fmt.Errorf("guests: %w", err)
 	}
-	for _, name := range o.only {
-		if !slices.Contains(names(), name) {
-			return nil, fmt.Errorf("only: %q is not one of %s", name, strings.Join(names(), ", "))
-		}
+	if o.only, err = phases("only", only); err != nil {
+		return nil, err
+	}
+	if o.skip, err = phases("skip", skip); err != nil {
+		return nil, err
 	}
 	for name, n := range map[string]int{ // at most a million, so that an int32 holds them
-		"rounds": o.rounds, "pods": o.pods, "replicas": o.replicas, "completions": o.completions, "objects": o.objects, "creates": o.creates,
+		"rounds": o.rounds, "pods": o.pods, "replicas": o.replicas, "completions": o.completions, "objects": o.objects, "creates": o.creates, "pairs": o.pairs,
 	} {
 		if n < 1 || n > 1e6 {
 			return nil, fmt.Errorf("%s: %d is not from 1 to 1000000", name, n)
 		}
 	}
 	return o, nil
+}
+
+// phases reads a list of them.
+func phases(option, list string) ([]string, error) {
+	if list == "" {
+		return nil, nil
+	}
+	out := strings.Split(list, ",")
+	for _, name := range out {
+		if !slices.Contains(names(), name) {
+			return nil, fmt.Errorf("%s: %q is not one of %s", option, name, strings.Join(names(), ", "))
+		}
+	}
+	return out, nil
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (code int, err error) {
@@ -110,6 +146,10 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 	if o.modules, err = filepath.Abs(o.modules); err != nil {
 		return 2, err
 	}
+	if o.cache, err = os.MkdirTemp("", "measure-cache-"); err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(o.cache)) }()
 	report := newReport(o.binary)
 	fmt.Fprintln(out, report.Machine)
 	if err := rounds(ctx, o, report, out); err != nil {
@@ -135,7 +175,7 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 func rounds(ctx context.Context, o *options, report *Report, out io.Writer) error {
 	for round := range o.rounds {
 		for _, p := range plans {
-			if len(o.only) > 0 && !slices.Contains(o.only, p.name) {
+			if len(o.only) > 0 && !slices.Contains(o.only, p.name) || slices.Contains(o.skip, p.name) {
 				continue
 			}
 			if err := p.run(ctx, o, report); err != nil {

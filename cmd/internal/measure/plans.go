@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// plan is a part of a round, with clusters of its own.
+// plan is a part of a round, with clusters of its own if it needs any.
 type plan struct {
 	name string
 	run  func(context.Context, *options, *Report) error
@@ -27,6 +27,7 @@ var plans = []plan{
 	{"job", onCluster("up", measureJob)},
 	{"writes", onCluster("core", measureWrites)},
 	{"lists", onCluster("core", measureLists)},
+	{"guests", measureGuests},
 }
 
 func names() []string {

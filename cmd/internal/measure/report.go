@@ -17,7 +17,7 @@ import (
 type Figure struct {
 	Group  string    `json:"group"`
 	Name   string    `json:"name"`
-	Unit   string    `json:"unit"` // ms, s, CPU s, MB or 1/s; of a rate more is better
+	Unit   string    `json:"unit"` // ms, s, CPU s, MB, x (a ratio) or 1/s; of a rate more is better
 	Values []float64 `json:"values"`
 	// Ceiling is what the median must stay below; zero is none.
 	Ceiling float64 `json:"ceiling,omitempty"`
@@ -28,6 +28,8 @@ type Report struct {
 	Machine string    `json:"machine"`
 	Binary  string    `json:"binary"`
 	Figures []*Figure `json:"figures"`
+	// Skipped says what was not measured, and why.
+	Skipped []string `json:"skipped,omitempty"`
 }
 
 func newReport(binary string) *Report {
@@ -60,6 +62,19 @@ func (r *Report) Add(group, name, unit string, ceiling, value float64) {
 	r.Figures = slices.Insert(r.Figures, at, &Figure{Group: group, Name: name, Unit: unit, Ceiling: ceiling, Values: []float64{value}})
 }
 
+// Skip notes that something is not measured, once.
+func (r *Report) Skip(what, why string) {
+	if line := what + ": " + why; !slices.Contains(r.Skipped, line) {
+		r.Skipped = append(r.Skipped, line)
+	}
+}
+
+func (r *Report) printSkipped(out io.Writer) {
+	for _, line := range r.Skipped {
+		fmt.Fprintf(out, "SKIPPED %s\n", line)
+	}
+}
+
 // Over names the figures whose median is above their ceiling.
 func (r *Report) Over() []string {
 	var over []string
@@ -89,6 +104,7 @@ func (r *Report) Table(out io.Writer) {
 			f.format(slices.Min(f.Values)), f.format(f.median()), f.format(slices.Max(f.Values)), ceiling, f.verdict())
 	}
 	_ = w.Flush() // to a terminal
+	r.printSkipped(out)
 }
 
 // Compare prints the medians of two runs side by side.
@@ -115,6 +131,7 @@ func Compare(out io.Writer, before, after *Report) {
 		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\n", f.Name, was, f.format(f.median()), ratio, ceiling, f.verdict())
 	}
 	_ = w.Flush() // to a terminal
+	after.printSkipped(out)
 }
 
 func (r *Report) find(like *Figure) *Figure {

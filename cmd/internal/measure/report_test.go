@@ -131,7 +131,7 @@ func TestParseMemory(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	for _, bad := range [][]string{{"--only=pods,nothing"}, {"--rounds=0"}, {"--unknown"}} {
+	for _, bad := range [][]string{{"--only=pods,nothing"}, {"--skip=nothing"}, {"--rounds=0"}, {"--pairs=0"}, {"--guests=("}, {"--unknown"}} {
 		if _, err := parse(bad, &bytes.Buffer{}); err == nil {
 			t.Errorf("%v was taken", bad)
 		}
