@@ -2,7 +2,7 @@
 SHELL       := /bin/bash
 GO          ?= go
 TOOLS       := .ci/tools
-MODULES     := pi hello crash
+MODULES     := pi hello crash graceful
 PREBUILT    := park done
 PLUGINS     := sweep
 # What libraries of Kubernetes say about themselves, in user agents for one.

@@ -8,6 +8,12 @@
 // exports _initialize and no _start) is initialised and then stays until it is
 // stopped. What exports neither is refused: nothing would call it.
 //
+// # Stopping
+//
+// A command hears that it should stop by its stop file (wasm.StopVariable), a
+// reactor by its function wasm.StopFunction, which is called in the instance's
+// goroutine like everything else of it. What has neither ends at once.
+//
 // # Memory
 //
 // An instance's linear memory is bounded by its limit. A guest that grows
@@ -239,7 +245,22 @@ func (e *Engine) load(ctx context.Context, digest, path string) (*compiled, erro
 	if !c.metered {
 		c.world = e.slowWorld
 	}
+	if c.stops, err = stops(c); err != nil {
+		return nil, errors.Join(err, code.Close(ctx))
+	}
 	return c, nil
+}
+
+// stops reports whether the module is a reactor that can be told to stop.
+func stops(c *compiled) (bool, error) {
+	f := c.code.ExportedFunctions()[wasm.StopFunction]
+	if f == nil || !c.info.Reactor() {
+		return false, nil
+	}
+	if len(f.ParamTypes())+len(f.ResultTypes()) > 0 {
+		return false, fmt.Errorf("%w: its function %s must have no parameters and no results", wasm.ErrInvalidModule, wasm.StopFunction)
+	}
+	return true, nil
 }
 
 // read returns the file's content if it is what the digest says.

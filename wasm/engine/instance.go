@@ -29,7 +29,7 @@ type instance struct {
 
 	cancel  context.CancelFunc
 	killed  atomic.Bool
-	stopped atomic.Bool   // by Stop with a grace period
+	stopped atomic.Bool   // it was asked to stop and does not listen
 	running chan struct{} // closed once the guest's code may run
 	done    chan struct{} // closed after exit was set and all is freed
 
@@ -37,6 +37,8 @@ type instance struct {
 	ended bool
 	exit  wasm.Exit // valid if ended
 	after []func(wasm.Exit)
+	grace *time.Timer // kills it after it was asked to stop; nil: it was not
+	until time.Time   // when
 }
 
 var _ wasm.Instance = (*instance)(nil)
@@ -73,6 +75,9 @@ func (i *instance) run(ctx context.Context) {
 	i.exit, i.ended = exit, true
 	after := i.after
 	i.after = nil
+	if i.grace != nil {
+		i.grace.Stop()
+	}
 	i.mu.Unlock()
 	for _, f := range after {
 		f(exit)
@@ -126,8 +131,19 @@ func (i *instance) call(ctx context.Context, mod api.Module) error {
 	if i.pace != nil {
 		i.pace.pause()
 	}
-	<-ctx.Done()
-	return ctx.Err()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-i.guest.Asked():
+	}
+	if !i.module.stops {
+		// Nothing of it runs that could hear.
+		i.stopped.Store(true)
+		i.kill()
+		return ctx.Err()
+	}
+	_, err := mod.ExportedFunction(wasm.StopFunction).Call(ctx)
+	return err
 }
 
 func (i *instance) ID() string           { return i.id }
@@ -162,14 +178,26 @@ func (i *instance) AfterExit(f func(wasm.Exit)) {
 	f(i.exit)
 }
 
-// Stop implements wasm.Instance. Preview 1 has no way to tell a guest, so it
-// ends at once, as a process does that leaves SIGTERM to its default: waiting
-// would help nobody.
+// Stop implements wasm.Instance.
 func (i *instance) Stop(_ context.Context, grace time.Duration) error {
-	if grace > 0 {
-		i.stopped.Store(true)
+	if grace <= 0 {
+		i.kill()
+		return nil
 	}
-	i.kill()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	until := time.Now().Add(grace)
+	switch {
+	case i.ended:
+	case i.grace == nil && !i.guest.AskStop() && !i.module.stops:
+		i.stopped.Store(true)
+		i.kill()
+	case i.grace == nil:
+		i.until, i.grace = until, time.AfterFunc(grace, i.kill)
+	case until.Before(i.until):
+		i.until = until
+		i.grace.Reset(grace)
+	}
 	return nil
 }
 

@@ -22,6 +22,7 @@ type compiled struct {
 	world  *host.World    // of that
 
 	metered bool
+	stops   bool // a reactor with a function to be called when it is to stop
 
 	// Guarded by the Engine's mu.
 	running int    // instances

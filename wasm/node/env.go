@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/weftrun/weft/core"
+	"github.com/weftrun/weft/wasm"
 )
 
 // lookup returns a ConfigMap or Secret.
@@ -17,9 +18,11 @@ type lookup func(core.Key) (core.Object, bool)
 
 // environment builds a container's environment as Kubernetes does: envFrom
 // first, then env, whose values may refer to variables before them as $(NAME).
-// The error is shown as CreateContainerConfigError.
+// The error is shown as CreateContainerConfigError. Beside HOSTNAME there is
+// where the container hears that it should stop, which a pod can put elsewhere
+// or, by an empty value, do without.
 func environment(pod *corev1.Pod, c *corev1.Container, find lookup) (map[string]string, []string, error) {
-	vars := map[string]string{"HOSTNAME": hostname(pod)}
+	vars := map[string]string{"HOSTNAME": hostname(pod), wasm.StopVariable: wasm.StopFile}
 	for i := range c.EnvFrom {
 		if err := envFrom(vars, pod.Namespace, &c.EnvFrom[i], find); err != nil {
 			return nil, nil, err

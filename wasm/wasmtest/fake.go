@@ -32,6 +32,8 @@ import (
 //	fail start  could not be instantiated
 //	limits      Start returns wasm.ErrLimits
 //	graceful    from here on, Stop ends it at once with code 0
+//	deaf        from here on, Stop ends it at once with code 143: it does not
+//	            listen. Without this word it does, and goes on until it is killed
 //
 // A script that ends exits with code 0; one with other words traps and says so.
 type Fake struct {
@@ -209,6 +211,10 @@ func (s *fakeSandbox) Start(ctx context.Context, m wasm.Module, p wasm.Program) 
 	s.fake.mu.Lock()
 	s.fake.started++
 	s.fake.mu.Unlock()
+	for len(script) > 0 && (script[0] == "graceful" || script[0] == "deaf") {
+		i.hears(script[0]) // before anybody can stop it
+		script = script[1:]
+	}
 	s.wg.Go(func() { i.finish(i.run(script)) })
 	return i, nil
 }
@@ -255,16 +261,18 @@ type fakeInstance struct {
 
 	mu       sync.Mutex
 	graceful bool
+	deaf     bool
 	ended    bool
 	exit     wasm.Exit
 	grace    *time.Timer
+	deadline time.Time // of grace
 	done     chan struct{}
 }
 
 // words returns the script, without the program's name.
 func words(args []string) []string {
 	w := strings.Fields(strings.Join(args, " "))
-	if len(w) > 0 && !slices.Contains([]string{"run", "exit", "trap", "oom", "log", "fail", "limits", "graceful"}, w[0]) {
+	if len(w) > 0 && !slices.Contains([]string{"run", "exit", "trap", "oom", "log", "fail", "limits", "graceful", "deaf"}, w[0]) {
 		w = w[1:]
 	}
 	return w
@@ -275,7 +283,7 @@ func (i *fakeInstance) run(script []string) wasm.Exit {
 	for len(script) > 0 {
 		word, rest := script[0], script[1:]
 		arg := ""
-		if word != "oom" && word != "graceful" && len(rest) > 0 {
+		if word != "oom" && word != "graceful" && word != "deaf" && len(rest) > 0 {
 			arg, rest = rest[0], rest[1:]
 		}
 		if exit, over := i.step(word, arg); over {
@@ -316,15 +324,20 @@ func (i *fakeInstance) step(word, arg string) (exit wasm.Exit, over bool) {
 		return wasm.Exit{Reason: wasm.OutOfMemory, Code: 137, Message: "it needed more than its limit"}, true
 	case "fail":
 		return wasm.Exit{Reason: wasm.NotStarted, Code: 128, Message: "the fake was told to fail"}, true
-	case "graceful":
-		i.mu.Lock()
-		i.graceful = true
-		i.mu.Unlock()
+	case "graceful", "deaf":
+		i.hears(word)
 		return wasm.Exit{}, false
 	case "log":
 		return i.log(arg)
 	}
 	return trapped("bad script: " + word), true
+}
+
+// hears sets how the instance takes a Stop.
+func (i *fakeInstance) hears(word string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.graceful, i.deaf = word == "graceful", word == "deaf"
 }
 
 // log writes a line as wasm.Log describes it, if there is a file to write to.
@@ -392,22 +405,29 @@ func (i *fakeInstance) Wait(ctx context.Context) (wasm.Exit, error) {
 
 func (i *fakeInstance) Stop(_ context.Context, grace time.Duration) error {
 	i.mu.Lock()
-	graceful := i.graceful
+	graceful, deaf := i.graceful, i.deaf
 	i.mu.Unlock()
 	switch {
-	case graceful:
-		i.finish(wasm.Exit{Reason: wasm.Exited})
 	case grace <= 0:
 		i.finish(killed)
+	case graceful:
+		i.finish(wasm.Exit{Reason: wasm.Exited})
+	case deaf:
+		i.finish(wasm.Exit{Reason: wasm.Killed, Code: 143})
 	default:
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		if i.ended {
 			return nil
 		}
+		deadline := time.Now().Add(grace)
+		if i.grace != nil && !deadline.Before(i.deadline) {
+			return nil
+		}
 		if i.grace != nil {
 			i.grace.Stop()
 		}
+		i.deadline = deadline
 		i.grace = time.AfterFunc(grace, func() { i.finish(killed) })
 	}
 	return nil

@@ -19,7 +19,9 @@ type Subject struct {
 	// Prepare returns what Runtime.Prepare takes for a module that behaves so
 	// when it is run with these arguments. The behaviours: "exit" exits with
 	// code 7, "trap" traps, "park" runs until it is killed, "spin" does so in a
-	// loop, "print" writes a line and ends, "invalid" is no module.
+	// loop, "print" writes a line and ends, "invalid" is no module. Two listen
+	// for Stop, and write the line "up" once they do: "graceful" then ends with
+	// code 0, "stubborn" goes on. "park" does not listen.
 	Prepare func(tb testing.TB, behaviour string) (digest, path string, args []string)
 }
 
@@ -41,7 +43,8 @@ func Real(rt wasm.Runtime) Subject {
 // Scripted returns a Subject that runs scripts.
 func Scripted(f *Fake) Subject {
 	scripts := map[string]string{
-		"exit": "exit 7", "trap": "trap", "park": "run forever", "spin": "run forever", "print": "log hello",
+		"exit": "exit 7", "trap": "trap", "park": "deaf run forever", "spin": "run forever", "print": "log hello",
+		"graceful": "graceful log up run forever", "stubborn": "log up run forever",
 	}
 	return Subject{Runtime: f, Prepare: func(_ testing.TB, behaviour string) (string, string, []string) {
 		if behaviour == "invalid" {
@@ -179,23 +182,58 @@ func testKill(t *testing.T, b *bench) {
 
 func testStop(t *testing.T, b *bench) {
 	s := b.sandbox("s")
-	slow, fast := b.mustStart(s, "park", "slow"), b.mustStart(s, "park", "fast")
-	if err := slow.Stop(t.Context(), 50*time.Millisecond); err != nil {
-		t.Error(err)
-	}
-	// A second, shorter one counts.
-	if err := fast.Stop(t.Context(), time.Hour); err != nil {
-		t.Error(err)
-	}
-	if err := fast.Stop(t.Context(), 0); err != nil {
-		t.Error(err)
-	}
-	for _, i := range []wasm.Instance{fast, slow} {
-		// 143 if it ended on being asked, 137 if it had to be killed.
-		if got, err := i.Wait(t.Context()); err != nil || got.Reason != wasm.Killed || (got.Code != 137 && got.Code != 143) {
-			t.Errorf("got %+v, %v", got, err)
+	listening := func(behaviour, id string) wasm.Instance {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "log")
+		i, err := b.start(s, behaviour, wasm.Program{
+			ID: id, Env: []string{wasm.StopVariable + "=" + wasm.StopFile}, Log: wasm.Log{Path: path},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for tick := time.Tick(time.Millisecond); ; <-tick {
+			if text, _ := os.ReadFile(path); strings.Contains(string(text), "up\n") {
+				return i
+			}
+			select {
+			case <-t.Context().Done():
+				t.Fatal("it never came up")
+			default:
+			}
 		}
 	}
+	stop := func(i wasm.Instance, grace time.Duration) {
+		t.Helper()
+		if err := i.Stop(t.Context(), grace); err != nil {
+			t.Error(err)
+		}
+	}
+	deaf := b.mustStart(s, "park", "deaf")
+	stop(deaf, time.Hour)
+	b.wantExit(deaf, wasm.Killed, 143)
+
+	graceful := listening("graceful", "graceful")
+	stop(graceful, time.Hour)
+	b.wantExit(graceful, wasm.Exited, 0)
+
+	slow := listening("stubborn", "slow")
+	begin := time.Now()
+	stop(slow, 50*time.Millisecond)
+	stop(slow, time.Hour) // a longer period does not count
+	b.wantExit(slow, wasm.Killed, 137)
+	if took := time.Since(begin); took < 50*time.Millisecond {
+		t.Errorf("killed after %s, within its grace period", took)
+	}
+	// A second, shorter one does.
+	for id, second := range map[string]time.Duration{"shorter": time.Millisecond, "none": 0} {
+		i := listening("stubborn", id)
+		stop(i, time.Hour)
+		stop(i, second)
+		b.wantExit(i, wasm.Killed, 137)
+	}
+	i := listening("graceful", "killed")
+	stop(i, 0) // nobody is asked
+	b.wantExit(i, wasm.Killed, 137)
 }
 
 func testWaitCanceled(t *testing.T, b *bench) {
