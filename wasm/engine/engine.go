@@ -50,6 +50,8 @@ import (
 	"sync"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/weftrun/weft/wasm"
@@ -67,7 +69,12 @@ const (
 
 // cacheVersion names the folder of compiled code. It changes with how we
 // compile; wazero's version and the processor are parts of its own names.
-const cacheVersion = "v2"
+const cacheVersion = "v3"
+
+// features are what modules may use: all that wasm/meter knows. Exceptions are
+// not among them: wazero copies the whole stack where one can be caught, outside
+// of the guest's limit.
+const features = api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall | experimental.CoreFeaturesExtendedConst
 
 // Config configures an Engine. The zero value of an optional field means its
 // default.
@@ -171,7 +178,7 @@ func (e *Engine) SetSlots(n int) { e.turns.resize(min(max(n, 1), maxSlots())) }
 func maxSlots() int { return max(runtime.GOMAXPROCS(0)-1, 1) }
 
 func (e *Engine) runtimeConfig() wazero.RuntimeConfig {
-	rc := wazero.NewRuntimeConfigCompiler().WithDebugInfoEnabled(false)
+	rc := wazero.NewRuntimeConfigCompiler().WithDebugInfoEnabled(false).WithCoreFeatures(features)
 	if e.cache != nil {
 		rc = rc.WithCompilationCache(e.cache)
 	}
