@@ -61,6 +61,8 @@ func Subjects() []Subject {
 			Summary: "The node is admitted and given its epoch."},
 		{Name: "observe", Pattern: prefix + "api.node.<node>.observe", From: "node", To: "core", Payload: "Observation", Reply: "Observed",
 			Summary: "A batch of what the node observed, acknowledged by the reply when it is committed; sent again until then, the newest only."},
+		{Name: "usage", Pattern: prefix + "api.node.<node>.usage", From: "node", To: "core", Payload: "Usage", Reply: "Taken",
+			Summary: "What the node and its pods have used until now, each 10 seconds; not sent again."},
 		{Name: "sync", Pattern: prefix + "api.node.<node>.sync", From: "node", To: "core", Payload: "Request", Reply: "Frames",
 			Summary: "A stream: the whole of what is desired of the node, after a gap or a change of cores."},
 		{Name: "blob", Pattern: prefix + "api.node.<node>.blob", From: "node", To: "core", Payload: "Digest", Reply: "Content",

@@ -31,6 +31,9 @@ type NodeLink interface {
 	// Heartbeat says that the node is alive, with its conditions; call it at
 	// least each HeartbeatInterval.
 	Heartbeat(ctx context.Context, status corev1.NodeStatus) error
+	// Usage tells what the node and its pods have used; call it each
+	// UsageInterval. What is lost is not sent again: the next says more.
+	Usage(ctx context.Context, u NodeUsage) error
 	// Blob opens content of the cluster's own store by digest
 	// ("sha256:<hex>"). The caller closes it and checks the digest.
 	Blob(ctx context.Context, digest string) (io.ReadCloser, error)

@@ -55,7 +55,7 @@ func benchHub(b *testing.B, pods int) (*Hub, context.Context) {
 	client, err := registry.New(registry.Config{Store: state, Strategies: registry.Builtin()})
 	must(err)
 	h, err := New(Config{
-		Bus: conn, Client: client, Events: noEvents{}, Term: func() uint64 { return 1 }, Logger: quiet,
+		Bus: conn, Client: client, Events: noEvents{}, Usage: func(string, core.NodeUsage) {}, Term: func() uint64 { return 1 }, Logger: quiet,
 		Blob: func(context.Context, string) (io.ReadCloser, error) { return nil, bus.ErrNotFound },
 	})
 	must(err)

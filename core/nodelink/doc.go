@@ -12,5 +12,6 @@
 // Each heartbeat carries the number that the node has reached and an order-free
 // digest of what it holds; when they do not match, another mark makes the node
 // pull. Observed state flows in calls of many statuses each, one call in
-// flight, sent again until the core has committed them.
+// flight, sent again until the core has committed them. What containers use is
+// told as of now, a part of the pods in each call, and not sent again.
 package nodelink

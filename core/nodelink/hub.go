@@ -22,6 +22,8 @@ type Config struct {
 	Client core.Client
 	// Events records what nodes say happened.
 	Events Events
+	// Usage takes in what a node says that it uses, and does not block.
+	Usage func(node string, u core.NodeUsage)
 	// Term returns the term of this core's leadership.
 	Term func() uint64
 	// Blob opens content of the cluster's own store by its digest.
@@ -54,8 +56,8 @@ type Hub struct {
 
 // New returns a hub that does nothing until Run.
 func New(c Config) (*Hub, error) {
-	if c.Bus == nil || c.Client == nil || c.Term == nil || c.Blob == nil || c.Events == nil || c.Logger == nil {
-		return nil, errors.New("nodelink: bus, client, events, term, blob and logger are required")
+	if c.Bus == nil || c.Client == nil || c.Term == nil || c.Blob == nil || c.Events == nil || c.Usage == nil || c.Logger == nil {
+		return nil, errors.New("nodelink: bus, client, events, usage, term, blob and logger are required")
 	}
 	return &Hub{config: c, nodes: map[string]*nodeSet{}, refs: map[core.Key]map[string]int{}, senders: map[string]*sender{}}, nil
 }
@@ -97,6 +99,7 @@ func (h *Hub) serve(ctx context.Context) (err error) {
 	err = errors.Join(
 		add(b.Serve(ctx, bus.APIPattern(bus.RoleNode, methodRegister), h.register)),
 		add(b.Serve(ctx, bus.APIPattern(bus.RoleNode, methodObserve), h.observe)),
+		add(b.Serve(ctx, bus.APIPattern(bus.RoleNode, methodUsage), h.usage)),
 		add(b.Accept(ctx, bus.APIPattern(bus.RoleNode, methodSync), h.sync)),
 		add(b.Accept(ctx, bus.APIPattern(bus.RoleNode, methodBlob), h.blob)),
 		add(b.Subscribe(ctx, bus.AllHeartbeats, func(m bus.Message) {

@@ -281,7 +281,7 @@ func TestOldTerm(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		conn := w.carry.Connect(coreID)
 		stale, err := nodelink.New(nodelink.Config{
-			Bus: conn, Client: w.client, Events: w.events, Term: func() uint64 { return 0 }, Logger: quiet(),
+			Bus: conn, Client: w.client, Events: w.events, Usage: w.used.put, Term: func() uint64 { return 0 }, Logger: quiet(),
 			Blob: func(context.Context, string) (io.ReadCloser, error) { return nil, bus.ErrNotFound },
 		})
 		if err != nil {

@@ -20,6 +20,7 @@ import (
 const (
 	methodRegister = "register"
 	methodObserve  = "observe"
+	methodUsage    = "usage"
 	methodSync     = "sync"
 	methodBlob     = "blob"
 	methodLogs     = "logs"

@@ -175,6 +175,7 @@ type world struct {
 	carry  *memory.Hub
 	client *client
 	events *events
+	used   *used
 	hub    *nodelink.Hub
 	stop   func()
 	term   uint64
@@ -185,7 +186,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, carry: memory.New(), client: &client{Client: r, expired: make(chan struct{})}, events: &events{}}
+	w := &world{t: t, carry: memory.New(), client: &client{Client: r, expired: make(chan struct{})}, events: &events{}, used: &used{}}
 	for _, name := range []string{"default", "kube-node-lease"} {
 		w.create(registrytest.Namespace(name))
 	}
@@ -210,7 +211,7 @@ func (w *world) start() {
 	term := w.term
 	conn := w.carry.Connect(coreID)
 	hub, err := nodelink.New(nodelink.Config{
-		Bus: conn, Client: w.client, Events: w.events, Term: func() uint64 { return term }, Logger: quiet(),
+		Bus: conn, Client: w.client, Events: w.events, Usage: w.used.put, Term: func() uint64 { return term }, Logger: quiet(),
 		Blob: func(_ context.Context, digest string) (io.ReadCloser, error) {
 			if digest == "none" {
 				return nil, fmt.Errorf("get blob: %w", bus.ErrNotFound)

@@ -135,6 +135,7 @@ func (a *Agent) join(ctx context.Context, resumed <-chan uint64) error {
 	a.config.Logger.Info("node registered", "node", a.config.Node.Name)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.heartbeats(ctx) })
+	group.Go(func() error { return a.usages(ctx) })
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():

@@ -37,6 +37,7 @@ type link struct {
 	events  []string
 	server  core.NodeServer
 	reports int
+	usages  []core.NodeUsage
 	away    atomic.Bool // it does not answer
 }
 
@@ -51,6 +52,12 @@ func (l *link) Register(ctx context.Context, _ *corev1.Node) (int64, error) {
 	return 1, nil
 }
 func (l *link) Heartbeat(context.Context, corev1.NodeStatus) error { return nil }
+func (l *link) Usage(_ context.Context, u core.NodeUsage) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.usages = append(l.usages, u)
+	return nil
+}
 func (l *link) Blob(context.Context, string) (io.ReadCloser, error) {
 	return nil, errors.New("no blobs")
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/weftrun/weft/core/events"
 	"github.com/weftrun/weft/core/feed"
 	"github.com/weftrun/weft/core/lifecycle"
+	"github.com/weftrun/weft/core/metrics"
 	"github.com/weftrun/weft/core/nodelink"
 	"github.com/weftrun/weft/core/reconcile"
 	"github.com/weftrun/weft/core/registry"
@@ -152,6 +153,7 @@ type coreParts struct {
 	lifecycle  *lifecycle.Lifecycle
 	hub        *nodelink.Hub
 	feed       *feed.Feed
+	metrics    metrics.Table
 
 	settled atomic.Bool // it was ready once
 }
@@ -190,7 +192,7 @@ func assemble(s *settings.Settings, carrier *carrier, state *store.Store, log *s
 		return nil, err
 	}
 	c.hub, err = nodelink.New(nodelink.Config{
-		Bus: carrier.bus, Client: c.registry, Events: c.events, Logger: part("nodes"),
+		Bus: carrier.bus, Client: c.registry, Events: c.events, Usage: c.metrics.Put, Logger: part("nodes"),
 		Term: func() uint64 { return uint64(state.Term()) },
 		Blob: func(ctx context.Context, digest string) (io.ReadCloser, error) {
 			_, content, err := carrier.bus.GetBlob(ctx, digest)
