@@ -42,12 +42,12 @@ func (s *Server) current() *catalog {
 	if c := s.catalog.Load(); c != nil && c.generation == generation {
 		return c
 	}
-	c := buildCatalog(s.Client, generation)
+	c := buildCatalog(s.Client, generation, s.Metrics != nil)
 	s.catalog.Store(c)
 	return c
 }
 
-func buildCatalog(kinds core.Kinds, generation int64) *catalog {
+func buildCatalog(kinds core.Kinds, generation int64, metrics bool) *catalog {
 	c := &catalog{generation: generation}
 	for kind := range kinds.Kinds() {
 		if kind.Internal {
@@ -63,6 +63,14 @@ func buildCatalog(kinds core.Kinds, generation int64) *catalog {
 		gv.resources = append(gv.resources, metav1.APIResource{
 			Name: v.resource, SingularName: strings.ToLower(v.kind), Kind: v.kind, Verbs: metav1.Verbs{"create"},
 		})
+	}
+	if metrics {
+		for _, kind := range metricsKinds {
+			gv := c.groupVersion(kind.Group, kind.Versions[0].Name)
+			gv.resources = append(gv.resources, metav1.APIResource{
+				Name: kind.Resource, Namespaced: kind.Namespaced, Kind: kind.Kind, Verbs: kind.Verbs,
+			})
+		}
 	}
 	slices.SortStableFunc(c.groups, func(a, b group) int { return cmp.Compare(a.name, b.name) })
 	for i := range c.groups {

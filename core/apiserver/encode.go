@@ -97,6 +97,9 @@ func (c *encodings) age() {
 // kept encodes an object that was read from the store, through the cache. In
 // protobuf it is the bare message, without Kubernetes' envelope.
 func (s *Server) kept(q *request, object core.Object, f form) ([]byte, error) {
+	if q.unkept {
+		return s.encode(q, object, f)
+	}
 	return s.encoded.get(encodingKey{object, q.version.Name, f}, func() ([]byte, error) {
 		return s.encode(q, object, f)
 	})

@@ -32,6 +32,7 @@ type request struct {
 
 	kind    *core.Kind    // set by resolve
 	version *core.Version // set by resolve
+	unkept  bool          // its objects are made for each answer
 }
 
 func (q *request) groupResource() core.GroupResource {

@@ -81,6 +81,7 @@ type Config struct {
 	Blobs   Blobs     // optional: without it blobs are answered 404
 	Plan    Planner   // optional: without it plans are answered 404
 	Scale   Scaler    // optional: without it scale cannot be read
+	Metrics Metrics   // optional: without it metrics.k8s.io is not served
 	Convert Converter // optional: without it only the storage version of built-in kinds can be read
 	// Ready returns why the server should not get requests now; optional.
 	Ready func() error
@@ -296,6 +297,9 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request, q *request) error
 		return s.servePath(w, r, q)
 	}
 	if done, err := s.serveVirtual(w, r, q); done {
+		return err
+	}
+	if done, err := s.serveMetrics(w, r, q); done {
 		return err
 	}
 	if err := s.resolve(q); err != nil {

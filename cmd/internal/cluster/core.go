@@ -287,7 +287,7 @@ func (c *coreParts) apiServer(url string) (*apiserver.Server, error) {
 	}
 	return apiserver.New(apiserver.Config{
 		Client: c.registry, Authenticate: &auth.Authenticator{Tokens: tokens}, Authorize: auth.Roles{}, TLS: tls,
-		Log: c.log.With("part", "api"), Logs: c.hub, Blobs: c.carrier.bus, Scale: c.registry, Convert: c.registry, Plan: planner{c.reconciler}, Ready: c.ready,
+		Log: c.log.With("part", "api"), Logs: c.hub, Blobs: c.carrier.bus, Scale: c.registry, Convert: c.registry, Metrics: &c.metrics, Plan: planner{c.reconciler}, Ready: c.ready,
 		MaxBlob: limit.Value(), SpoolDir: spool,
 	})
 }

@@ -34,6 +34,10 @@ func (c *shared) stock(t *testing.T) {
 	run("ReplicaSet", "describe", "deployment", "web")
 	run("completions", "explain", "job.spec")
 	run("rolled back", "rollout", "undo", "deployment/web")
+	if out, err := c.until(t.Context(), c.environment(c.data), "one +[0-9]+m", "top", "nodes"); err != nil {
+		t.Errorf("no metrics of the node: %v\n%s", err, out)
+	}
+	run("CPU(cores)", "top", "nodes")
 	run("deleted", "delete", "deployment", "web", "--cascade=foreground", "--timeout=30s")
 	run("No resources found", "get", "pods")
 }
