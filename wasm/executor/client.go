@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weftrun/weft/wasm"
@@ -43,8 +44,16 @@ type Config struct {
 	// Orphan is how long a child that lives on waits for an agent. Optional,
 	// 10 minutes.
 	Orphan time.Duration
+	// Sandboxing is what the child gives up once it has started. Optional: all
+	// that this system lets it.
+	Sandboxing Sandboxing
+	// Cgroups caps the child's memory. Optional: it has no cap of its own.
+	Cgroups *Cgroups
 	// Logger is required.
 	Logger *slog.Logger
+
+	name string // of the control group
+	own  bool   // the child is that of one sandbox, which is to blame for what it uses
 }
 
 // Client is a wasm.Runtime in another process. Its methods wait, as long as
@@ -53,7 +62,10 @@ type Config struct {
 type Client struct {
 	config   Config
 	waiters  sync.WaitGroup
-	shortDir string // of the socket, if Dir is too long; Run's alone
+	hot      atomic.Int64  // guests that wanted a slot, by the last answer
+	ending   atomic.Bool   // End was called
+	ended    chan struct{} // closed once the child was told so
+	shortDir string        // of the socket, if Dir is too long; Run's alone
 
 	mu      sync.Mutex
 	session *session
@@ -84,7 +96,10 @@ func New(c Config) (*Client, error) {
 	if c.Stderr == nil {
 		c.Stderr = os.Stderr
 	}
-	return &Client{config: c, changed: make(chan struct{})}, nil
+	if c.name == "" {
+		c.name = processName
+	}
+	return &Client{config: c, ended: make(chan struct{}), changed: make(chan struct{})}, nil
 }
 
 func orDefault(d *time.Duration, value time.Duration) {
@@ -112,11 +127,22 @@ func (c *Client) Run(ctx context.Context) error {
 			}
 		}()
 	}
+	var told sync.WaitGroup
+	defer told.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	told.Go(func() {
+		select {
+		case <-c.ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	backoff := minBackoff
 	for ctx.Err() == nil {
 		begin := time.Now()
 		err := c.round(ctx)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || c.ending.Load() {
 			break
 		}
 		c.config.Logger.Warn("executor is lost", "err", err)
@@ -131,6 +157,18 @@ func (c *Client) Run(ctx context.Context) error {
 	return nil
 }
 
+// End has the child end, even if it is to live on, and then Run. It may be
+// called once; what is asked of the Client afterwards is never answered.
+func (c *Client) End() {
+	c.ending.Store(true)
+	if s := c.current(); s != nil && s.child.version >= quitSince {
+		ctx, cancel := context.WithTimeout(context.Background(), endPatience) //nolint:forbidigo // it ends whatever its caller does
+		defer cancel()
+		_, _ = s.call(ctx, &message{Op: opQuit}, nil) // if it does not hear, it is killed
+	}
+	close(c.ended)
+}
+
 // round is one process's life.
 func (c *Client) round(ctx context.Context) error {
 	ch, err := c.obtain(ctx)
@@ -142,15 +180,39 @@ func (c *Client) round(ctx context.Context) error {
 	err = s.run(ctx)
 	c.publish(nil)
 	switch {
+	case c.config.DieWithParent && ctx.Err() != nil, c.ending.Load():
+		ch.end(endPatience)
 	case ctx.Err() == nil:
 		ch.kill()
-	case c.config.DieWithParent:
-		ch.end(endPatience)
 	default:
 		_ = ch.conn.Close() // it lives on, and its guests too
+		s.end(true, wasm.Exit{})
+		return err
 	}
-	s.end(ctx.Err() != nil && !c.config.DieWithParent)
+	exit := c.lost(ch)
+	s.end(false, exit)
+	ch.group.remove()
+	if ctx.Err() == nil && exit.Message != lostMessage {
+		err = errors.New(exit.Message)
+	}
 	return err
+}
+
+// lostMessage is of instances whose executor is gone, for whatever reason.
+const lostMessage = "its executor process ended"
+
+// lost returns how the instances of a process ended that has: without their
+// times.
+func (c *Client) lost(ch *child) wasm.Exit {
+	exit := wasm.Exit{Reason: wasm.Lost, Code: 137, Message: lostMessage}
+	if !ch.group.starved() {
+		return exit
+	}
+	exit.Message = fmt.Sprintf("its executor process was ended by the system's out-of-memory killer: executors may use %d MiB together", c.config.Cgroups.Limit()>>20)
+	if c.config.own {
+		exit.Reason = wasm.OutOfMemory
+	}
+	return exit
 }
 
 func (c *Client) obtain(ctx context.Context) (*child, error) {
@@ -178,6 +240,13 @@ func (c *Client) publish(s *session) {
 	c.changed = make(chan struct{})
 }
 
+// current returns the process that is there, or nil.
+func (c *Client) current() *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session
+}
+
 // present waits for a process to be there.
 func (c *Client) present(ctx context.Context) (*session, error) {
 	for {
@@ -199,9 +268,7 @@ func (c *Client) present(ctx context.Context) (*session, error) {
 // any more how an instance of the process before ended. Otherwise that is
 // forgotten when its sandbox is closed, or in time.
 func (c *Client) forgetLost(ctx context.Context, k key) error {
-	c.mu.Lock()
-	s := c.session
-	c.mu.Unlock()
+	s := c.current()
 	if s == nil {
 		return nil
 	}
@@ -237,6 +304,9 @@ func (c *Client) Prepare(ctx context.Context, digest, path string) (wasm.Module,
 
 // OpenSandbox implements wasm.Runtime.
 func (c *Client) OpenSandbox(ctx context.Context, sc wasm.SandboxConfig) (wasm.Sandbox, error) {
+	if sc.Handler != "" && sc.Handler != Dense {
+		return nil, fmt.Errorf("open sandbox %s: %w: %s", sc.ID, wasm.ErrHandler, sc.Handler)
+	}
 	s, err := c.present(ctx)
 	if err != nil {
 		return nil, err

@@ -44,10 +44,14 @@ func TestMain(m *testing.M) {
 			if err := json.Unmarshal(settings, &s); err != nil {
 				return nil, err
 			}
+			if s.Pid == "" { // of a pool
+				return engine.New(ctx, engine.Config{CacheDir: s.CacheDir, Logger: log})
+			}
 			if err := os.WriteFile(s.Pid, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
 				return nil, err
 			}
-			return engine.New(ctx, engine.Config{CacheDir: s.CacheDir, Logger: log})
+			e, err := engine.New(ctx, engine.Config{CacheDir: s.CacheDir, Logger: log})
+			return prying{e, s.Pid}, err
 		},
 	})
 	stop()

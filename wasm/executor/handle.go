@@ -15,6 +15,11 @@ func (s *server) dispatch(ctx context.Context, c *conn, m *message) error {
 	if m.Op == opPing {
 		return c.send(&message{ID: m.ID, Op: m.Op})
 	}
+	if m.Op == opQuit {
+		err := c.send(&message{ID: m.ID, Op: m.Op})
+		s.quit.Do(func() { close(s.dismissed) })
+		return err
+	}
 	s.handlers.Go(func() {
 		reply := &message{Op: m.Op}
 		after, err := s.handle(ctx, m, reply)
@@ -45,6 +50,8 @@ func (s *server) handle(ctx context.Context, m, reply *message) (after func(), e
 	case opSandboxes:
 		reply.IDs, err = s.rt.Sandboxes(ctx)
 		return nil, err
+	case opSlots:
+		return nil, s.slots(m, reply)
 	case opUsages:
 		reply.Usages, err = s.usages(ctx)
 		return nil, err

@@ -49,6 +49,7 @@ type boot struct {
 	Orphan        time.Duration   `json:"orphan"`
 	Silence       time.Duration   `json:"silence"`
 	MemoryLimit   int64           `json:"memoryLimit,omitempty"`
+	Sandboxing    Sandboxing      `json:"sandboxing"`
 	Settings      json.RawMessage `json:"settings,omitempty"`
 }
 
@@ -61,11 +62,16 @@ const gcPercent = 50
 var (
 	errParentGone = errors.New("the parent is gone")
 	errOrphaned   = errors.New("no agent came back in time")
+	errDismissed  = errors.New("the agent has no more use for it")
 )
 
-// Main is the child process. It works until ctx ends, the parent is gone (if it
-// is to die with it) or no agent was connected for too long (if not); then all
-// its guests are killed.
+// Main is the child process. It works until ctx ends, its agent dismisses it,
+// the parent is gone (if it is to die with it) or no agent was connected for too
+// long (if not); then all its guests are killed.
+//
+// Before the first guest the process gives up what it does not need any more.
+// From then on it can start no other process and open no socket: what Open
+// returns must have done so.
 func Main(ctx context.Context, c MainConfig) error {
 	if c.Input == nil || c.Open == nil || c.Logger == nil {
 		return errors.New("executor: Input, Open and Logger are required")
@@ -82,6 +88,7 @@ func Main(ctx context.Context, c MainConfig) error {
 	if b.Nonce == "" || b.Socket == "" || b.Dir == "" {
 		return errors.New("read what to do from standard input: nonce, socket and dir are required")
 	}
+	settle(c.Logger)
 	debug.SetGCPercent(gcPercent)
 	// Guests take all processors but one of those that Go counts; with one more
 	// than there are, the collector need not wait for them.
@@ -98,6 +105,7 @@ func Main(ctx context.Context, c MainConfig) error {
 		return errors.Join(err, drain(ctx, rt))
 	}
 	defer s.closeExits()
+	harden(b.Sandboxing, c.Logger)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return rt.Run(ctx) })
 	g.Go(func() error { return s.run(ctx) })
@@ -117,10 +125,13 @@ func Main(ctx context.Context, c MainConfig) error {
 			}
 		})
 	}
-	if err := g.Wait(); err != nil && !errors.Is(err, errParentGone) && !errors.Is(err, errOrphaned) {
-		return err
+	err = g.Wait()
+	for _, expected := range [...]error{errParentGone, errOrphaned, errDismissed} {
+		if errors.Is(err, expected) {
+			return nil
+		}
 	}
-	return nil
+	return err
 }
 
 // drain closes a runtime that never ran.
@@ -139,6 +150,9 @@ type server struct {
 	listener net.Listener
 	handlers sync.WaitGroup
 
+	quit      sync.Once
+	dismissed chan struct{} // closed by quit
+
 	mu       sync.Mutex
 	current  *conn
 	since    time.Time                   // when current was lost
@@ -150,7 +164,7 @@ func newServer(rt wasm.Runtime, b boot, log *slog.Logger) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{rt: rt, boot: b, log: log, exits: x, since: time.Now(), recorded: map[string]map[string]state{}}
+	s := &server{rt: rt, boot: b, log: log, exits: x, since: time.Now(), dismissed: make(chan struct{}), recorded: map[string]map[string]state{}}
 	for _, st := range x.all() {
 		if s.recorded[st.Sandbox] == nil {
 			s.recorded[st.Sandbox] = map[string]state{}
@@ -191,6 +205,14 @@ func (s *server) run(ctx context.Context) error {
 		return s.listener.Close()
 	})
 	g.Go(func() error { return s.watch(ctx) })
+	g.Go(func() error {
+		select {
+		case <-s.dismissed:
+			return errDismissed
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	g.Go(func() error {
 		for {
 			c, err := s.listener.Accept()

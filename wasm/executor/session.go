@@ -175,8 +175,9 @@ func (s *session) forget(match func(key) bool) {
 }
 
 // end fails what waits. The process has ended, unless it lives on: then its
-// instances are not lost, but this agent will not hear of them.
-func (s *session) end(livesOn bool) {
+// instances are not lost, but this agent will not hear of them. Those that did
+// not end before the process did so as lost says.
+func (s *session) end(livesOn bool, lost wasm.Exit) {
 	s.mu.Lock()
 	s.over = true
 	calls, instances := s.calls, s.instances
@@ -197,9 +198,8 @@ func (s *session) end(livesOn bool) {
 			i.finish(*st.Exit)
 			continue
 		}
-		i.finish(wasm.Exit{
-			Reason: wasm.Lost, Code: 137, Message: "its executor process ended",
-			StartedAt: i.started, FinishedAt: time.Now(),
-		})
+		exit := lost
+		exit.StartedAt, exit.FinishedAt = i.started, time.Now()
+		i.finish(exit)
 	}
 }

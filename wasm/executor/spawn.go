@@ -36,6 +36,8 @@ type child struct {
 	socket  string        // where it listens
 	stdin   io.Closer     // nil: it was found
 	gone    chan struct{} // closed when the process has ended; nil: it was found
+	version int           // of the wire that it speaks
+	group   *cgroup       // nil: it has none
 }
 
 // kill ends the process and waits for that, as far as one can.
@@ -67,8 +69,8 @@ func awaitSilence(socket string) {
 	}
 }
 
-// end lets a process that dies with its parent end by itself, and kills it if
-// that takes too long.
+// end lets a process that dies with its parent, or was told to, end by itself,
+// and kills it if that takes too long.
 func (c *child) end(patience time.Duration) {
 	_ = c.conn.Close() // is over anyway
 	if c.stdin != nil {
@@ -80,6 +82,8 @@ func (c *child) end(patience time.Duration) {
 			return
 		case <-time.After(patience):
 		}
+	} else {
+		awaitSilence(c.socket)
 	}
 	c.kill()
 }
@@ -90,9 +94,11 @@ func (c *child) end(patience time.Duration) {
 func (c *Client) reattach(ctx context.Context) (*child, error) {
 	f, err := c.readState()
 	if err == nil {
-		var conn net.Conn
-		if conn, err = greet(ctx, f, c.config.Timeout); err == nil {
-			return &child{conn: conn, process: peer(conn), socket: f.Socket}, nil
+		ch := &child{socket: f.Socket}
+		if ch.conn, ch.version, err = greet(ctx, f, c.config.Timeout); err == nil {
+			ch.process = peer(ch.conn)
+			ch.group = c.openGroup()
+			return ch, nil
 		}
 	}
 	if ctx.Err() != nil {
@@ -144,11 +150,11 @@ func (c *Client) evict(ctx context.Context, socket string) error {
 const greetTimeout = 5 * time.Second
 
 // greet connects and proves to know the nonce.
-func greet(ctx context.Context, f found, timeout time.Duration) (net.Conn, error) {
+func greet(ctx context.Context, f found, timeout time.Duration) (_ net.Conn, version int, err error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", f.Socket)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	reply, err := func() (*message, error) {
 		cn := newConn(conn)
@@ -171,9 +177,9 @@ func greet(ctx context.Context, f found, timeout time.Duration) (net.Conn, error
 		err = conn.SetDeadline(time.Time{})
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("greet executor: %w", err), conn.Close())
+		return nil, 0, errors.Join(fmt.Errorf("greet executor: %w", err), conn.Close())
 	}
-	return conn, nil
+	return conn, reply.Version, nil
 }
 
 // spawn starts a process and connects to it.
@@ -185,7 +191,7 @@ func (c *Client) spawn(ctx context.Context) (*child, error) {
 	line, err := json.Marshal(boot{
 		Nonce: f.Nonce, Socket: f.Socket, Dir: c.config.Dir,
 		DieWithParent: c.config.DieWithParent, Orphan: c.config.Orphan, Silence: 3 * c.config.Timeout,
-		MemoryLimit: c.config.MemoryLimit, Settings: c.config.Settings,
+		MemoryLimit: c.config.MemoryLimit, Sandboxing: c.config.Sandboxing, Settings: c.config.Settings,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode settings: %w", err)
@@ -199,7 +205,7 @@ func (c *Client) spawn(ctx context.Context) (*child, error) {
 	}
 	timeout := time.After(c.config.StartTimeout)
 	for {
-		if ch.conn, err = greet(ctx, f, greetTimeout); err == nil {
+		if ch.conn, ch.version, err = greet(ctx, f, greetTimeout); err == nil {
 			return ch, nil
 		}
 		select {
@@ -215,6 +221,7 @@ func (c *Client) spawn(ctx context.Context) (*child, error) {
 		_ = ch.stdin.Close()  // is over anyway
 		_ = ch.process.Kill() // fails if it has ended
 		<-ch.gone
+		ch.group.remove()
 		return nil, err
 	}
 }
@@ -252,24 +259,41 @@ func (c *Client) leaveState() (found, error) {
 	return f, nil
 }
 
-// launch starts the process and hands it its first line. The operating system
-// ties a child to the thread that started it, so that thread stays for as long.
+// openGroup opens the control group of a child; what keeps it from that is
+// logged, for a child without a cap is better than none.
+func (c *Client) openGroup() *cgroup {
+	group, err := c.config.Cgroups.open(c.config.name)
+	if err != nil {
+		c.config.Logger.Warn("memory of the executor is not capped", "err", err)
+	}
+	return group
+}
+
+// launch starts the process, in its control group, and hands it its first line.
+// It has this process's standard error, and no other open file or variable but
+// those that it is given.
+//
+// What a thread has given up, what it starts has given up too; so the thread
+// ends with this. The operating system also ties a child to the thread that
+// started it, so it stays for as long.
 func (c *Client) launch(line []byte) (*child, error) {
 	cmd := exec.Command(c.config.Command[0], c.config.Command[1:]...) //nolint:noctx // it is ended by closing its input
 	cmd.Env = c.config.Env
+	cmd.Dir = c.config.Dir
 	cmd.Stderr = c.config.Stderr
 	cmd.SysProcAttr = attributes(c.config.DieWithParent)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start executor: %w", err)
 	}
+	closeOnExec()
 	started := make(chan error, 1) // 1: its sender must not wait
 	gone := make(chan struct{})
 	c.waiters.Go(func() {
 		defer close(gone)
-		if c.config.DieWithParent {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
+		runtime.LockOSThread() // and never unlocked
+		if err := shed(); err != nil {
+			c.config.Logger.Warn("the executor keeps rights that it does not need", "err", err)
 		}
 		err := cmd.Start()
 		started <- err
@@ -280,11 +304,16 @@ func (c *Client) launch(line []byte) (*child, error) {
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start executor: %w", err)
 	}
+	ch := &child{process: cmd.Process, stdin: stdin, gone: gone, group: c.openGroup()}
+	// Before it does anything: it waits for its first line.
+	if err := ch.group.add(cmd.Process.Pid); err != nil {
+		c.config.Logger.Warn("memory of the executor is not capped", "err", err)
+	}
 	// Not here: a child that hangs does not read, and a pipe holds little.
 	c.waiters.Go(func() {
 		if _, err := stdin.Write(line); err != nil {
 			c.config.Logger.Warn("executor took no settings", "err", err)
 		}
 	})
-	return &child{process: cmd.Process, stdin: stdin, gone: gone}, nil
+	return ch, nil
 }

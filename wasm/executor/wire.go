@@ -15,8 +15,14 @@ import (
 	"github.com/weftrun/weft/wasm"
 )
 
-// protocol is the version of the wire. Fields are only ever added to it.
-const protocol = 1
+// protocol is the version of the wire. Fields and operations are only ever
+// added to it. Both sides say theirs in their hello; a side that lacks what the
+// other could do is not asked for it.
+const (
+	protocol   = 2
+	slotsSince = 2 // opSlots
+	quitSince  = 2 // opQuit
+)
 
 const (
 	maxFrame   = 8 << 20  // bytes of one frame
@@ -40,6 +46,8 @@ const (
 	opUsage     op = "usage"
 	opUsages    op = "usages"
 	opRelease   op = "release"
+	opSlots     op = "slots"
+	opQuit      op = "quit"
 	opEnded     op = "ended" // an event
 )
 
@@ -57,6 +65,8 @@ type message struct {
 	Program  *wasm.Program `json:"program,omitempty"`
 	Grace    time.Duration `json:"grace,omitempty"`
 
+	Slots     int         `json:"slots,omitempty"`
+	Hot       int         `json:"hot,omitempty"` // guests that want a slot
 	MinMemory int64       `json:"minMemory,omitempty"`
 	IDs       []string    `json:"ids,omitempty"`
 	States    []state     `json:"states,omitempty"`

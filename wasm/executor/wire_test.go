@@ -82,6 +82,6 @@ func FuzzReceive(f *testing.F) {
 				break
 			}
 		}
-		s.end(false)
+		s.end(false, wasm.Exit{Reason: wasm.Lost})
 	})
 }
