@@ -2,17 +2,13 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
-	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,9 +19,8 @@ import (
 	"github.com/weftrun/weft/bus"
 	"github.com/weftrun/weft/cmd/internal/debug"
 	"github.com/weftrun/weft/cmd/internal/settings"
+	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/core/nodelink"
-	"github.com/weftrun/weft/wasm/engine"
-	"github.com/weftrun/weft/wasm/executor"
 	"github.com/weftrun/weft/wasm/image"
 	"github.com/weftrun/weft/wasm/node"
 	"github.com/weftrun/weft/wasm/node/ledger"
@@ -55,7 +50,9 @@ func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTog
 		return err
 	}
 	defer func() { _ = memory.Close() }() // the disk has said so if it takes no more
-	runtime, err := newExecutor(s, folder, log, dieTogether)
+	cgroups, capped := openCgroups(s, folder, log)
+	defer cgroups.Close()
+	runtime, err := newExecutors(s, folder, cgroups, log, dieTogether)
 	if err != nil {
 		return err
 	}
@@ -70,6 +67,7 @@ func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTog
 	if err != nil {
 		return err
 	}
+	registered.Annotations = map[string]string{memoryAnnotation: capped}
 	agent, err := node.New(node.Config{
 		Node: registered, Link: link, Runtime: runtime, Images: images, Ledger: memory,
 		Logs: filepath.Join(folder, "logs"), Logger: log.With("part", "agent"),
@@ -110,54 +108,6 @@ func runAgent(ctx context.Context, link *nodelink.Link, agent *node.Agent, log *
 	return err
 }
 
-// executorSettings reach the executor's process.
-type executorSettings struct {
-	Compiled string `json:"compiled"`
-	Debug    string `json:"debug,omitempty"` // the socket for profiles; empty for none
-}
-
-func newExecutor(s *settings.Settings, folder string, log *slog.Logger, dieTogether bool) (*executor.Client, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find this program: %w", err)
-	}
-	settings := executorSettings{Compiled: Paths{s.Data}.Compiled()}
-	if s.DebugSockets {
-		settings.Debug = Paths{s.Data}.DebugSocket("executor-" + s.Node.Name)
-	}
-	own, err := json.Marshal(settings)
-	if err != nil {
-		return nil, fmt.Errorf("encode executor settings: %w", err)
-	}
-	return executor.New(executor.Config{
-		Command: []string{self, "executor"}, Dir: filepath.Join(folder, "executor"), DieWithParent: dieTogether,
-		Settings: own, Env: []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}, Logger: log.With("part", "executor"),
-	})
-}
-
-// RunExecutor is the executor's process: it runs guests for the agent that
-// started it.
-func RunExecutor(ctx context.Context, input io.Reader, log *slog.Logger) error {
-	var tasks sync.WaitGroup
-	defer tasks.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	tasks.Go(func() { _ = rest(ctx) }) // it never fails
-	return executor.Main(ctx, executor.MainConfig{
-		Input: input, Logger: log,
-		Open: func(ctx context.Context, raw json.RawMessage) (executor.Runtime, error) {
-			var own executorSettings
-			if err := json.Unmarshal(raw, &own); err != nil {
-				return nil, fmt.Errorf("decode executor settings: %w", err)
-			}
-			if own.Debug != "" {
-				tasks.Go(func() { debug.Serve(ctx, own.Debug, log) })
-			}
-			return engine.New(ctx, engine.Config{CacheDir: own.Compiled, Logger: log})
-		},
-	})
-}
-
 // describeNode is the node as it registers.
 func describeNode(s *settings.Settings) (*corev1.Node, error) {
 	taints, err := settings.ParseTaints(s.Node.Taints)
@@ -191,6 +141,11 @@ func describeNode(s *settings.Settings) (*corev1.Node, error) {
 				{Type: corev1.NodeDiskPressure, Status: corev1.ConditionFalse, Reason: "NodeHasNoDiskPressure", Message: "the node has no disk pressure"},
 				{Type: corev1.NodePIDPressure, Status: corev1.ConditionFalse, Reason: "NodeHasSufficientPID", Message: "guests have no processes"},
 				{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "NodeReady", Message: "the node's agent and executor run"},
+			},
+			RuntimeHandlers: []corev1.NodeRuntimeHandler{
+				{Name: "", Features: &corev1.NodeRuntimeHandlerFeatures{}},
+				{Name: core.RuntimeClassDense, Features: &corev1.NodeRuntimeHandlerFeatures{}},
+				{Name: core.RuntimeClassIsolated, Features: &corev1.NodeRuntimeHandlerFeatures{}},
 			},
 			NodeInfo: corev1.NodeSystemInfo{
 				OperatingSystem: "wasi", Architecture: "wasm", OSImage: runtime.GOOS + "/" + runtime.GOARCH,

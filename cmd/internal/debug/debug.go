@@ -20,26 +20,42 @@ import (
 // socket until ctx ends. What keeps it from doing so is logged, and is no
 // reason for a process to end.
 func Serve(ctx context.Context, socket string, log *slog.Logger) {
-	if err := serve(ctx, socket); err != nil {
-		log.Warn("profiles are not served", "socket", socket, "err", err)
+	Listen(ctx, socket, log)(ctx)
+}
+
+// Listen opens the socket at once, and returns what serves it. It is for a
+// process that can open none later.
+func Listen(ctx context.Context, socket string, log *slog.Logger) (serve func(context.Context)) {
+	listener, err := listen(ctx, socket)
+	return func(ctx context.Context) {
+		if err == nil {
+			err = serveOn(ctx, listener)
+		}
+		if err != nil {
+			log.Warn("profiles are not served", "socket", socket, "err", err)
+		}
 	}
 }
 
-func serve(ctx context.Context, socket string) error {
+func listen(ctx context.Context, socket string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
-		return fmt.Errorf("make folder for sockets: %w", err)
+		return nil, fmt.Errorf("make folder for sockets: %w", err)
 	}
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove old socket: %w", err) // of a process that was killed
+		return nil, fmt.Errorf("remove old socket: %w", err) // of a process that was killed
 	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "unix", socket)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := os.Chmod(socket, 0o600); err != nil {
-		return errors.Join(err, listener.Close())
+		return nil, errors.Join(err, listener.Close())
 	}
+	return listener, nil
+}
+
+func serveOn(ctx context.Context, listener net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)

@@ -3,10 +3,12 @@ package settings
 import (
 	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
@@ -29,6 +31,36 @@ func ParseTaints(texts []string) ([]corev1.Taint, error) {
 		taints = append(taints, corev1.Taint{Key: key, Value: value, Effect: corev1.TaintEffect(effect)})
 	}
 	return taints, nil
+}
+
+// maxExecutors is more than a machine has use for.
+const maxExecutors = 256
+
+// NoMemoryCap is the executor_memory that caps nothing.
+const NoMemoryCap = "none"
+
+func (n *Node) validateExecutors(bad func(key, format string, args ...any)) {
+	if n.Executors < 1 || n.Executors > maxExecutors {
+		bad("node.executors", "%d is not from 1 to %d", n.Executors, maxExecutors)
+	}
+	if q, err := resource.ParseQuantity(n.ExecutorMemory); n.ExecutorMemory != NoMemoryCap && (err != nil || q.Value() < minExecutorMemory) {
+		bad("node.executor_memory", "%q is neither %s nor a quantity of 64Mi at least", n.ExecutorMemory, NoMemoryCap)
+	}
+	if g := n.ExecutorCgroup; g != "" && (!path.IsAbs(g) || path.Clean(g) != g) {
+		bad("node.executor_cgroup", "%q is no clean path that begins with a slash, such as /weft.slice", g)
+	}
+}
+
+// minExecutorMemory is in bytes: with less none would start.
+const minExecutorMemory = 64 << 20
+
+// mostMemory is the machine's memory less what is to be left to the rest of it.
+func mostMemory() string {
+	q, err := resource.ParseQuantity(machineMemory())
+	if err != nil {
+		return NoMemoryCap
+	}
+	return fmt.Sprintf("%dMi", max(q.Value()/10*9, minExecutorMemory)>>20)
 }
 
 // machineMemory reads the machine's memory, or assumes 1 GiB where it cannot.

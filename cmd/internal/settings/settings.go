@@ -84,6 +84,11 @@ type Node struct {
 	Pods          int               `toml:"pods" doc:"Most pods." default:"11000"`
 	ModulePath    []string          `toml:"module_path" doc:"Folders in which image = \"file:name.wasm\" is looked for, in order." default:"[\"modules\"]"`
 	AbsoluteFiles bool              `toml:"absolute_files" doc:"Whether image = \"file:///...\" may name any file of this machine." default:"true"`
+
+	Executors      int    `toml:"executors" doc:"Processes that pods of the RuntimeClass dense share. Pods of the RuntimeClass isolated have one each besides." default:"1"`
+	ExecutorMemory string `toml:"executor_memory" doc:"Memory that the node's executors may use together, kept by the operating system (control groups) where that is possible; none for no cap." default:"the machine's less a tenth"`
+	ExecutorCgroup string `toml:"executor_cgroup" doc:"Control group in which those of the executors are made, by its path below the mount point, such as /weft.slice; if empty, the agent's own." default:""`
+	ExecutorFilter bool   `toml:"executor_filter" doc:"Whether the executors' system calls are filtered (seccomp), so that a guest that broke out could start no program and open no socket." default:"true"`
 }
 
 // Default returns the settings of an empty file, for a data folder.
@@ -103,6 +108,7 @@ func Default(data string) *Settings {
 		Node: Node{
 			Name: strings.ToLower(host), CPU: fmt.Sprint(runtime.NumCPU()), Memory: machineMemory(), Pods: 11000,
 			ModulePath: []string{"modules"}, AbsoluteFiles: true,
+			Executors: 1, ExecutorMemory: mostMemory(), ExecutorFilter: true,
 		},
 	}
 }
@@ -223,6 +229,7 @@ func (s *Settings) Validate() error {
 	if problems := validation.IsDNS1123Subdomain(s.Node.Name); len(problems) > 0 {
 		bad("node.name", "%q: %s", s.Node.Name, problems[0])
 	}
+	s.Node.validateExecutors(bad)
 	if s.Node.Pods <= 0 {
 		bad("node.pods", "%d must be positive", s.Node.Pods)
 	}
