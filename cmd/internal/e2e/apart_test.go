@@ -95,11 +95,15 @@ func TestApart(t *testing.T) {
 		return !slices.ContainsFunc(before, func(old corev1.Pod) bool { return old.UID == p.UID })
 	}))
 
-	t.Log("an agent, whose executor lives on")
+	t.Log("an agent, whose executors live on")
+	c.apply(park("own", 2, `runtimeClassName = "isolated"`))
+	own := c.pods("app=own", ready(2))
 	before = c.pods("app=web", ready(5))
 	c.kill9(c.agent("a"))
 	member(t, data, "node", "--name", "a").said("node registered")
 	c.nodeReady("a", corev1.ConditionTrue)
+	same(t, own, c.pods("app=own", ready(2)))
+	c.must("delete", "deployment", "own")
 	c.must("scale", "deployment", "web", "--replicas=7")
 	after = c.pods("app=web", ready(7))
 	same(t, before, slices.DeleteFunc(after, func(p corev1.Pod) bool {
