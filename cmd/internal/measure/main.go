@@ -153,6 +153,7 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 	report := newReport(o.binary)
 	fmt.Fprintln(out, report.Machine)
 	if err := rounds(ctx, o, report, out); err != nil {
+		report.Table(out) // what there is of minutes of work
 		return 1, err
 	}
 	fmt.Fprintln(out)
