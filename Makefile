@@ -11,6 +11,7 @@ LDFLAGS     := -s -w
 FUZZTIME    ?= 20s
 BENCHTIME   ?= 200ms
 REV         ?= HEAD
+SOAK_SEEDS  ?= 10000
 
 .PHONY: help
 help: ## list the targets
@@ -106,6 +107,10 @@ fuzz: ## every fuzz target for FUZZTIME each
 	    echo "$$package $$target"; \
 	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
 	  done; done
+
+.PHONY: soak
+soak: ## simulated clusters under faults, one for each of SOAK_SEEDS seeds; SOAK_SEED repeats one
+	SOAK_SEEDS=$(SOAK_SEEDS) $(GO) test -count=1 -timeout 0 -run 'TestSoak|TestFailedSeeds' ./cmd/internal/sim
 
 .PHONY: clean
 clean: ## remove what was built

@@ -70,7 +70,7 @@ func (f *follower) ask(ctx context.Context) error {
 		return nil
 	}
 	f.doubted, f.asked = false, time.Now()
-	term, err := f.link.registerAgain(ctx, f.link.currentEpoch())
+	term, err := f.link.registerAgain(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil

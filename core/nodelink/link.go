@@ -2,12 +2,13 @@ package nodelink
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
+	randv2 "math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -34,9 +35,10 @@ var errUnknown = errors.New("nodelink: the core does not know of this registrati
 // Link is the node's end of the protocol: a core.NodeLink. Run must run for
 // reports to be sent.
 type Link struct {
-	who  bus.Identity
-	dial func(context.Context) (bus.Bus, error)
-	log  *slog.Logger
+	who     bus.Identity
+	process string // this one, among all that were ever this node
+	dial    func(context.Context) (bus.Bus, error)
+	log     *slog.Logger
 
 	connected  chan struct{} // closed once bus is there
 	bus        bus.Bus       // to be read once connected is closed
@@ -89,7 +91,7 @@ func DialLink(who bus.Identity, dial func(context.Context) (bus.Bus, error), log
 		return nil, fmt.Errorf("nodelink: the connection is that of %s, not of a node", who)
 	}
 	return &Link{
-		who: who, dial: dial, log: log, connected: make(chan struct{}), registered: make(chan struct{}),
+		who: who, process: rand.Text(), dial: dial, log: log, connected: make(chan struct{}), registered: make(chan struct{}),
 		reports: map[types.UID]report{}, most: batchMax, wake: make(chan struct{}, 1),
 	}, nil
 }
@@ -163,7 +165,7 @@ func (l *Link) Register(ctx context.Context, node *corev1.Node) (int64, error) {
 func (l *Link) register(ctx context.Context, node *corev1.Node) (int64, error) {
 	var answer registered
 	err := l.persist(ctx, func() error {
-		err := l.call(ctx, methodRegister, registration{Node: node}, &answer)
+		err := l.call(ctx, methodRegister, registration{Node: node, Process: l.process}, &answer)
 		if forGood(err) {
 			return &finalError{err}
 		}
@@ -177,34 +179,29 @@ func (l *Link) register(ctx context.Context, node *corev1.Node) (int64, error) {
 	if l.node == nil {
 		close(l.registered)
 	}
-	l.node, l.epoch, l.admitted, l.batches = node, answer.Epoch, answer.Term, 0
+	if l.epoch != answer.Epoch {
+		l.batches = 0 // they count within an epoch
+	}
+	l.node, l.epoch, l.admitted = node, answer.Epoch, answer.Term
 	return answer.Epoch, nil
 }
 
 // registerAgain has the core that leads say who it is, which it can only if it
-// does lead: a registration is in its log before it answers. It returns the
-// term. seen is the epoch that made the caller ask.
-func (l *Link) registerAgain(ctx context.Context, seen int64) (term uint64, err error) {
+// does lead. It returns the core's term.
+func (l *Link) registerAgain(ctx context.Context) (term uint64, err error) {
 	l.asking.Lock()
 	defer l.asking.Unlock()
 	l.mu.Lock()
-	node, epoch := l.node, l.epoch
+	node := l.node
 	l.mu.Unlock()
-	if epoch == seen { // nobody has asked meanwhile
-		if _, err := l.register(ctx, node); err != nil {
-			return 0, err
-		}
-		l.log.Info("node registered again", "node", node.Name)
+	epoch, err := l.register(ctx, node)
+	if err != nil {
+		return 0, err
 	}
+	l.log.Info("node registered again", "node", node.Name, "epoch", epoch)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.admitted, nil
-}
-
-func (l *Link) currentEpoch() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.epoch
 }
 
 // forGood tells whether the same request would be refused again.
@@ -236,7 +233,7 @@ func (l *Link) persist(ctx context.Context, try func() error) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
-		case <-time.After(delay + rand.N(delay/2)):
+		case <-time.After(delay + randv2.N(delay/2)):
 		}
 	}
 }
@@ -293,10 +290,9 @@ func (l *Link) connect(ctx context.Context) error {
 
 // deliver sends one batch, however long that takes.
 func (l *Link) deliver(ctx context.Context) error {
-	epoch := l.currentEpoch()
 	err := l.persist(ctx, func() error { return l.send(ctx) })
 	if errors.Is(err, errUnknown) {
-		if _, err = l.registerAgain(ctx, epoch); err == nil {
+		if _, err = l.registerAgain(ctx); err == nil {
 			l.signal()
 		}
 	}
@@ -445,7 +441,7 @@ func (l *Link) Serve(ctx context.Context, s core.NodeServer) error {
 	if err != nil {
 		return nil //nolint:nilerr // ctx ended before anyone could ask
 	}
-	subscription, err := b.Accept(ctx, bus.NodeSubject(l.who.Name, methodLogs), func(ctx context.Context, m bus.Message, stream bus.Stream) error {
+	serve := func(ctx context.Context, m bus.Message, stream bus.Stream) error {
 		var q core.LogQuery
 		if err := json.Unmarshal(m.Data, &q); err != nil {
 			return fmt.Errorf("log query: %w", err)
@@ -454,12 +450,34 @@ func (l *Link) Serve(ctx context.Context, s core.NodeServer) error {
 			return err
 		}
 		return stream.CloseWrite()
+	}
+	subscription, err := l.subscribe(ctx, func() (bus.Subscription, error) {
+		return b.Accept(ctx, bus.NodeSubject(l.who.Name, methodLogs), serve)
 	})
-	if err != nil {
-		return fmt.Errorf("serve the core: %w", err)
+	if subscription == nil {
+		return err
 	}
 	<-ctx.Done()
 	return subscription.Close()
+}
+
+// subscribe makes a subscription, when the carrier can be reached; it returns
+// none if ctx ends first.
+func (l *Link) subscribe(ctx context.Context, make func() (bus.Subscription, error)) (subscription bus.Subscription, err error) {
+	err = l.persist(ctx, func() error {
+		var err error
+		if subscription, err = make(); err != nil && !errors.Is(err, bus.ErrUnavailable) {
+			return &finalError{err}
+		}
+		return err
+	})
+	switch {
+	case err == nil:
+		return subscription, nil
+	case ctx.Err() != nil:
+		return nil, nil
+	}
+	return nil, fmt.Errorf("listen to the core: %w", err)
 }
 
 // Follow implements core.NodeLink.
@@ -469,9 +487,11 @@ func (l *Link) Follow(ctx context.Context, since uint64, sink core.DesiredSink) 
 		return nil //nolint:nilerr // ctx ended before there was anything
 	}
 	f := newFollower(l, since, sink)
-	s, err := b.Subscribe(ctx, bus.DesiredPattern(l.who.Name), f.receive)
-	if err != nil {
-		return fmt.Errorf("follow desired state: %w", err)
+	s, err := l.subscribe(ctx, func() (bus.Subscription, error) {
+		return b.Subscribe(ctx, bus.DesiredPattern(l.who.Name), f.receive)
+	})
+	if s == nil {
+		return err
 	}
 	defer func() { _ = s.Close() }() // the connection's end closes it, too
 	return f.run(ctx)

@@ -385,3 +385,32 @@ func TestDialed(t *testing.T) {
 		}
 	})
 }
+
+// TestRegisteredTwice handles one registration twice, and late: the node is not
+// superseded by itself.
+func TestRegisteredTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		lost := 0
+		w.carry.OnDeliver(func(from, _ bus.Identity, m bus.Message) memory.Fate {
+			if from == nodeID && strings.HasSuffix(m.Subject, ".register") {
+				lost++ // the first request arrives when the second was answered
+				return memory.Fate{Delay: time.Duration(2-min(lost, 2)) * 15 * time.Second}
+			}
+			return memory.Fate{}
+		})
+		n := w.node(nodeID)
+		time.Sleep(time.Minute)
+		n.Report(core.Observed{Key: podKey("a"), UID: w.bound(pod("a"), "n1").UID, Status: corev1.PodStatus{Phase: corev1.PodRunning}})
+		time.Sleep(time.Minute)
+		select {
+		case err := <-n.errs:
+			t.Errorf("the node ended: %v", err)
+		default:
+		}
+		if lost < 2 || w.pod("a").Status.Phase != corev1.PodRunning {
+			t.Errorf("%d requests, the phase is %s", lost, w.pod("a").Status.Phase)
+		}
+	})
+}

@@ -204,6 +204,9 @@ type digest uint64
 // registration is what a node says to be admitted.
 type registration struct {
 	Node *corev1.Node `json:"node"`
+	// Process is the sender's own, drawn when it started: a request that is
+	// handled twice, or late, must not take the node from who sent it.
+	Process string `json:"process"`
 }
 
 // registered is the answer.
@@ -314,4 +317,5 @@ const (
 	batchMax      = 500 // pods and events of one observation, each
 	beatMax       = 256 << 10
 	conditionsMax = 32 // of a node
+	processMax    = 64 // bytes
 )

@@ -22,6 +22,9 @@ import (
 // EpochAnnotation on a Node holds its epoch: the number of registrations.
 const EpochAnnotation = "node.weft.run/epoch"
 
+// ProcessAnnotation on a Node tells the process that has the current epoch.
+const ProcessAnnotation = "node.weft.run/process"
+
 // What a process is told that is not, or no longer, this node.
 const (
 	errSuperseded = "superseded: another process has registered as this node"
@@ -49,7 +52,7 @@ func (h *Hub) register(ctx context.Context, m bus.Message) (bus.Message, error) 
 	if err != nil {
 		return bus.Message{}, refuse(err)
 	}
-	epoch, err := h.admit(ctx, r.Node)
+	epoch, err := h.admit(ctx, r)
 	if final(err) {
 		return bus.Message{}, refuse(err)
 	}
@@ -57,6 +60,10 @@ func (h *Hub) register(ctx context.Context, m bus.Message) (bus.Message, error) 
 		return bus.Message{}, fmt.Errorf("register node %s: %w", name, err)
 	}
 	if err := h.renew(ctx, name); err != nil {
+		return bus.Message{}, fmt.Errorf("register node %s: %w", name, err)
+	}
+	// If nothing had to be written, this tells whether this core does lead.
+	if _, err := h.config.Client.WaitFor(ctx, 0); err != nil {
 		return bus.Message{}, fmt.Errorf("register node %s: %w", name, err)
 	}
 	h.config.Logger.Info("node registered", "node", name, "epoch", epoch)
@@ -80,6 +87,8 @@ func parseRegistration(name string, data []byte) (*registration, error) {
 		return nil, errors.New("there is no node in it")
 	case r.Node.Name != name:
 		return nil, fmt.Errorf("node %q may not register as %q", name, r.Node.Name)
+	case len(r.Process) > processMax:
+		return nil, fmt.Errorf("the process's name has %d bytes, at most %d are permitted", len(r.Process), processMax)
 	case len(r.Node.Status.Conditions) > conditionsMax:
 		return nil, fmt.Errorf("%d conditions are more than %d", len(r.Node.Status.Conditions), conditionsMax)
 	}
@@ -91,7 +100,9 @@ func parseRegistration(name string, data []byte) (*registration, error) {
 	return &r, nil
 }
 
-func (h *Hub) admit(ctx context.Context, node *corev1.Node) (int64, error) {
+// admit gives the process the node's next epoch, unless it has the current one.
+func (h *Hub) admit(ctx context.Context, r *registration) (int64, error) {
+	node := r.Node
 	key := core.Key{Resource: core.Nodes.Resource, Name: node.Name}
 	created := node.DeepCopy()
 	created.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}
@@ -102,9 +113,14 @@ func (h *Hub) admit(ctx context.Context, node *corev1.Node) (int64, error) {
 	}
 	var epoch int64
 	_, err = h.config.Client.Mutate(ctx, key, func(o core.Object) error {
-		epoch = epochOf(o) + 1
+		epoch = epochOf(o)
+		if epoch == 0 || r.Process == "" || o.GetAnnotations()[ProcessAnnotation] != r.Process {
+			epoch++
+		}
 		o.SetLabels(merged(o.GetLabels(), node.Labels))
-		o.SetAnnotations(merged(o.GetAnnotations(), node.Annotations, map[string]string{EpochAnnotation: strconv.FormatInt(epoch, 10)}))
+		o.SetAnnotations(merged(o.GetAnnotations(), node.Annotations, map[string]string{
+			EpochAnnotation: strconv.FormatInt(epoch, 10), ProcessAnnotation: r.Process,
+		}))
 		return nil
 	}, core.WriteOptions{})
 	if err != nil {

@@ -88,6 +88,34 @@ func (f *Fake) Started() int {
 	return f.started
 }
 
+// Running returns the sandboxes in which something runs, by ID, with the
+// hostname that each was opened with first.
+func (f *Fake) Running() map[string]string {
+	f.mu.Lock()
+	all := slices.Collect(maps.Values(f.sandboxes))
+	f.mu.Unlock()
+	found := map[string]string{}
+	for _, s := range all {
+		if s.runs() {
+			found[s.id] = s.hostname
+		}
+	}
+	return found
+}
+
+func (s *fakeSandbox) runs() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.instances {
+		select {
+		case <-i.done:
+		default:
+			return true
+		}
+	}
+	return false
+}
+
 // OpenSandbox implements wasm.Runtime.
 func (f *Fake) OpenSandbox(_ context.Context, c wasm.SandboxConfig) (wasm.Sandbox, error) {
 	if c.ID == "" {
@@ -103,7 +131,7 @@ func (f *Fake) OpenSandbox(_ context.Context, c wasm.SandboxConfig) (wasm.Sandbo
 		if c.Handler != "" && !slices.Contains(f.Handlers, c.Handler) {
 			return nil, fmt.Errorf("open sandbox %s: %w: %s", c.ID, wasm.ErrHandler, c.Handler)
 		}
-		s = &fakeSandbox{fake: f, id: c.ID, instances: map[string]*fakeInstance{}}
+		s = &fakeSandbox{fake: f, id: c.ID, hostname: c.Hostname, instances: map[string]*fakeInstance{}}
 		f.sandboxes[c.ID] = s
 	}
 	return s, nil
@@ -171,6 +199,8 @@ type fakeSandbox struct {
 	fake *Fake
 	id   string
 	wg   sync.WaitGroup
+
+	hostname string
 
 	mu        sync.Mutex
 	instances map[string]*fakeInstance

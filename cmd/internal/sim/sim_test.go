@@ -1,0 +1,58 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"testing/synctest"
+)
+
+// failed are seeds that found something once: 9, a node that was cut off while
+// it subscribed ended; 19 and 20, a registration that was handled twice
+// superseded the node itself.
+var failed = []uint64{9, 19, 20}
+
+func simulate(t *testing.T, seed uint64) {
+	t.Helper()
+	folder := t.TempDir()
+	synctest.Test(t, func(t *testing.T) { run(t, seed, folder) })
+}
+
+// TestFailedSeeds repeats them.
+func TestFailedSeeds(t *testing.T) {
+	for _, seed := range failed {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			simulate(t, seed)
+		})
+	}
+}
+
+// variable reads a variable of the environment.
+func variable(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// TestSoak simulates SOAK_SEEDS seeds from SOAK_FROM on, or SOAK_SEED alone.
+func TestSoak(t *testing.T) {
+	from, seeds := variable(t, "SOAK_FROM", 1), variable(t, "SOAK_SEEDS", 6)
+	if os.Getenv("SOAK_SEED") != "" {
+		from, seeds = variable(t, "SOAK_SEED", 0), 1
+	}
+	for seed := from; seed < from+seeds; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			simulate(t, seed)
+		})
+	}
+}
