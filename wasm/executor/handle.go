@@ -56,6 +56,9 @@ func (s *server) handle(ctx context.Context, m, reply *message) (after func(), e
 		reply.Usages, err = s.usages(ctx)
 		return nil, err
 	}
+	if !slices.Contains(aboutSandbox, m.Op) {
+		return nil, fmt.Errorf("this executor does not know %q", m.Op)
+	}
 	if _, ok := s.record(m.Sandbox, m.Instance); ok && m.Op == opRelease {
 		return nil, s.past(m.Sandbox, m, reply) // even if its sandbox is not open any more
 	}
@@ -71,11 +74,12 @@ func (s *server) handle(ctx context.Context, m, reply *message) (after func(), e
 		return nil, err
 	case opClose:
 		return nil, s.close(ctx, sandbox)
-	case opStop, opKill, opUsage, opRelease:
-		return nil, s.instance(ctx, sandbox, m, reply)
 	}
-	return nil, fmt.Errorf("this executor does not know %q", m.Op)
+	return nil, s.instance(ctx, sandbox, m, reply)
 }
+
+// aboutSandbox are the operations on an open sandbox.
+var aboutSandbox = []op{opStart, opInstances, opClose, opStop, opKill, opUsage, opRelease}
 
 // sandbox returns an open sandbox; it never opens one, as opOpen does.
 func (s *server) sandbox(ctx context.Context, id string) (wasm.Sandbox, error) {

@@ -34,6 +34,9 @@ func peer(c net.Conn) *os.Process {
 	}); err != nil || failed != nil {
 		return nil
 	}
+	if int(cred.Pid) == os.Getpid() {
+		return nil // nobody kills himself
+	}
 	p, err := os.FindProcess(int(cred.Pid))
 	if err != nil {
 		return nil
