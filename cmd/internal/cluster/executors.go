@@ -71,7 +71,7 @@ func newExecutors(s *settings.Settings, folder string, cgroups *executor.Cgroups
 		Executor: executor.Config{
 			Command: []string{self, "executor"}, Dir: filepath.Join(folder, "executor"), DieWithParent: dieTogether,
 			// Not this process's own, which may hold secrets.
-			Env:     []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()},
+			Env:     []string{"TMPDIR=" + os.TempDir()},
 			Cgroups: cgroups, Sandboxing: executor.Sandboxing{NoFilter: !s.Node.ExecutorFilter},
 			Logger: log.With("part", "executor"),
 		},
