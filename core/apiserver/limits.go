@@ -47,8 +47,8 @@ func requestTimeout(r *http.Request) time.Duration {
 	if asked, err := time.ParseDuration(r.URL.Query().Get("timeout")); err == nil && asked > 0 {
 		return min(asked, maxTimeout)
 	}
-	if strings.HasPrefix(r.URL.Path, "/weft/v1/blobs") {
-		return time.Hour // each read has a deadline of its own
+	if strings.HasPrefix(r.URL.Path, "/weft/v1/blobs") || r.URL.Path == backupPath {
+		return time.Hour // each read and write has a deadline of its own
 	}
 	return maxTimeout
 }

@@ -77,9 +77,12 @@ type Config struct {
 	TLS          *tls.Config   // required by Serve; with the server's certificate and the pool of client CAs
 	Log          *slog.Logger  // optional, discards
 
-	Logs    PodLogs   // optional: without it logs are answered 503
-	Blobs   Blobs     // optional: without it blobs are answered 404
-	Plan    Planner   // optional: without it plans are answered 404
+	Logs  PodLogs // optional: without it logs are answered 503
+	Blobs Blobs   // optional: without it blobs are answered 404
+	Plan  Planner // optional: without it plans are answered 404
+	// Backup writes a backup of the cluster, encrypted with 32 bytes of key;
+	// optional: without it backups are answered 404.
+	Backup  func(ctx context.Context, w io.Writer, key []byte, modules bool) error
 	Scale   Scaler    // optional: without it scale cannot be read
 	Metrics Metrics   // optional: without it metrics.k8s.io is not served
 	Convert Converter // optional: without it only the storage version of built-in kinds can be read

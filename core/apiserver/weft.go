@@ -3,6 +3,7 @@ package apiserver
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -41,6 +42,11 @@ func (s *Server) serveWeft(w http.ResponseWriter, r *http.Request, path string) 
 		case http.MethodPut:
 			return s.putBlob(w, r)
 		}
+	case path == backupPath && s.Backup != nil:
+		// Not to be got: who may only read must not read Secrets.
+		if r.Method == http.MethodPost {
+			return s.backup(w, r)
+		}
 	case path == "/weft/v1/plan" && s.Plan != nil:
 		if r.Method == http.MethodPost {
 			return s.plan(w, r)
@@ -63,6 +69,42 @@ func (s *Server) listBlobs(w http.ResponseWriter, r *http.Request) error {
 		list.Items = append(list.Items, Blob{Digest: b.Name, Size: b.Size, Modified: &b.Modified})
 	}
 	return answerJSON(w, r, http.StatusOK, list)
+}
+
+const backupPath = "/weft/v1/backup"
+
+// BackupKeyHeader holds the key that a backup is to be encrypted with, in
+// base64.
+const BackupKeyHeader = "Weft-Backup-Key"
+
+// backup sends a backup, which has its end within itself: an error on the way
+// breaks the connection.
+func (s *Server) backup(w http.ResponseWriter, r *http.Request) error {
+	key, err := base64.StdEncoding.DecodeString(r.Header.Get(BackupKeyHeader))
+	if err != nil || len(key) != 32 {
+		return apierrors.NewBadRequest("the header " + BackupKeyHeader + " must hold 32 bytes in base64")
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	out := &patientWriter{w: w, control: http.NewResponseController(w)}
+	err = s.Backup(r.Context(), out, key, r.URL.Query().Get("modules") != "false")
+	if err != nil && out.begun {
+		s.Log.Warn("a backup was not finished", "err", err)
+		panic(http.ErrAbortHandler)
+	}
+	return err
+}
+
+// patientWriter gives each write of a long answer its own deadline.
+type patientWriter struct {
+	w       io.Writer
+	control *http.ResponseController
+	begun   bool
+}
+
+func (p *patientWriter) Write(data []byte) (int, error) {
+	p.begun = true
+	_ = p.control.SetWriteDeadline(time.Now().Add(writeTime)) // not every writer can
+	return p.w.Write(data)
 }
 
 func answerJSON(w http.ResponseWriter, r *http.Request, code int, value any) error {

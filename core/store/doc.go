@@ -42,7 +42,8 @@
 //	     0    4  magic "WEFT"
 //	     4    1  format: the version that wrote the record, now 1
 //	     5    1  reader: the oldest version that can read it
-//	     6    1  kind: 1 changes, 2 term, 3 snapshot chunk, 4 snapshot manifest
+//	     6    1  kind: 1 changes, 2 term, 3 snapshot chunk, 4 snapshot manifest,
+//	              5 piece of a file, in backups
 //	     7    1  codec of the body: 0 none, 1 zstd
 //	     8    8  key id: the first bytes of the SHA-256 of the key
 //	    16    8  term of the writer

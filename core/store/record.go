@@ -37,6 +37,7 @@ const (
 	kindTerm     recordKind = 2
 	kindChunk    recordKind = 3
 	kindManifest recordKind = 4
+	kindFile     recordKind = 5
 )
 
 func (k recordKind) String() string {
@@ -49,6 +50,8 @@ func (k recordKind) String() string {
 		return "snapshot chunk"
 	case kindManifest:
 		return "snapshot manifest"
+	case kindFile:
+		return "piece of a file"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
@@ -159,7 +162,7 @@ func readHeader(record []byte) (header, error) {
 		high:  int64(le.Uint64(record[32:])),
 		count: le.Uint32(record[40:]),
 	}
-	if h.kind < kindChanges || h.kind > kindManifest || h.term < 0 || h.first < 0 || h.high < h.first {
+	if h.kind < kindChanges || h.kind > kindFile || h.term < 0 || h.first < 0 || h.high < h.first {
 		return header{}, fmt.Errorf("%w: its header makes no sense (%v, term %d, revisions %d to %d)",
 			ErrDamaged, h.kind, h.term, h.first, h.high)
 	}

@@ -86,7 +86,7 @@ func (c Config) command(args []string, temp *folder) *cobra.Command {
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	root.SetArgs(args)
-	for _, own := range append(c.Commands, push(flags, c.Streams), plan(flags, c.Streams), versionCommand(flags, c.Streams)) {
+	for _, own := range append(c.Commands, push(flags, c.Streams), backup(flags, c.Streams, c.Data), plan(flags, c.Streams), versionCommand(flags, c.Streams)) {
 		for _, theirs := range root.Commands() {
 			if theirs.Name() == own.Name() {
 				root.RemoveCommand(theirs)

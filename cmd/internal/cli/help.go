@@ -23,7 +23,7 @@ var groups = []struct {
 	title    string
 	commands []string
 }{
-	{"Run a Cluster:", []string{"up", "core", "node", "plugin", "credentials"}},
+	{"Run a Cluster:", []string{"up", "core", "node", "plugin", "credentials", "backup", "restore"}},
 	{"Modules and Plans:", []string{"push", "plan"}},
 	{"Work with Objects:", []string{"apply", "create", "get", "describe", "explain", "edit", "delete", "run", "set", "patch", "replace", "label", "annotate", "diff", "wait", "kustomize"}},
 	{"Follow What Happens:", []string{"logs", "events", "top", "exec", "attach", "cp", "port-forward", "proxy", "debug", "auth"}},

@@ -66,6 +66,9 @@ func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready 
 		return err
 	}
 	defer release()
+	if err := finishRestore(s.Data, log); err != nil {
+		return err
+	}
 	carrier, err := connectCore(ctx, s, log)
 	if err != nil {
 		return err
@@ -116,33 +119,43 @@ func openStore(ctx context.Context, s *settings.Settings, b bus.Bus, leading fun
 	if err != nil {
 		return nil, err
 	}
-	wal, err := b.OpenLog(ctx, "WAL")
+	config, err := storeConfig(ctx, b, key, log)
 	if err != nil {
-		return nil, fmt.Errorf("open the log: %w", err)
+		return nil, err
 	}
-	snapshots, err := b.OpenLog(ctx, "SNAPSHOTS")
-	if err != nil {
-		return nil, fmt.Errorf("open the log of snapshots: %w", err)
-	}
-	durability := map[core.GroupResource]core.Durability{}
-	for _, strategy := range registry.Builtin() {
-		durability[strategy.Kind.GroupResource()] = strategy.Kind.Durability
-	}
-	state, err := store.Open(ctx, store.Config{
-		Log: wal, Snapshots: snapshots, Key: key, Leading: leading, Logger: log.With("part", "store"),
-		Durability: func(r core.GroupResource) core.Durability { return durability[r] },
-		MarkFile:   Paths{s.Data}.Mark(), AcceptLoss: s.AcceptLoss,
-	})
+	config.Leading, config.MarkFile, config.AcceptLoss = leading, Paths{s.Data}.Mark(), s.AcceptLoss
+	state, err := store.Open(ctx, config)
 	if err != nil && store.Damaged(err) {
 		return nil, damaged(s, err)
 	}
 	return state, err
 }
 
+// storeConfig configures a store on the cluster's logs.
+func storeConfig(ctx context.Context, b bus.Bus, key store.Key, log *slog.Logger) (store.Config, error) {
+	wal, err := b.OpenLog(ctx, logName)
+	if err != nil {
+		return store.Config{}, fmt.Errorf("open the log: %w", err)
+	}
+	snapshots, err := b.OpenLog(ctx, "SNAPSHOTS")
+	if err != nil {
+		return store.Config{}, fmt.Errorf("open the log of snapshots: %w", err)
+	}
+	durability := map[core.GroupResource]core.Durability{}
+	for _, strategy := range registry.Builtin() {
+		durability[strategy.Kind.GroupResource()] = strategy.Kind.Durability
+	}
+	return store.Config{
+		Log: wal, Snapshots: snapshots, Key: key, Logger: log.With("part", "store"),
+		Durability: func(r core.GroupResource) core.Durability { return durability[r] },
+	}, nil
+}
+
 // coreParts are the parts of a core that run.
 type coreParts struct {
 	settings *settings.Settings
 	carrier  *carrier
+	store    *store.Store
 	log      *slog.Logger
 
 	registry   *registry.Registry
@@ -159,7 +172,7 @@ type coreParts struct {
 }
 
 func assemble(s *settings.Settings, carrier *carrier, state *store.Store, log *slog.Logger) (*coreParts, error) {
-	c := &coreParts{settings: s, carrier: carrier, log: log}
+	c := &coreParts{settings: s, carrier: carrier, store: state, log: log}
 	part := func(name string) *slog.Logger { return log.With("part", name) }
 	var err error
 	c.registry, err = registry.New(registry.Config{
@@ -288,7 +301,7 @@ func (c *coreParts) apiServer(url string) (*apiserver.Server, error) {
 	return apiserver.New(apiserver.Config{
 		Client: c.registry, Authenticate: &auth.Authenticator{Tokens: tokens}, Authorize: auth.Roles{}, TLS: tls,
 		Log: c.log.With("part", "api"), Logs: c.hub, Blobs: c.carrier.bus, Scale: c.registry, Convert: c.registry, Metrics: &c.metrics, Plan: planner{c.reconciler}, Ready: c.ready,
-		MaxBlob: limit.Value(), SpoolDir: spool,
+		Backup: c.backup, MaxBlob: limit.Value(), SpoolDir: spool,
 	})
 }
 

@@ -102,7 +102,7 @@ func untilSignal(work func(context.Context) error) error {
 
 // All returns Weft's own commands.
 func All() []*cobra.Command {
-	return []*cobra.Command{up(), coreCommand(), node(), pluginCommand(), executor(), credentials(), natsConfig()}
+	return []*cobra.Command{up(), coreCommand(), node(), pluginCommand(), executor(), credentials(), natsConfig(), restore()}
 }
 
 // addAcceptLoss adds the flag that is named when a log is damaged.

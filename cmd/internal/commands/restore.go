@@ -1,0 +1,87 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weftrun/weft/cmd/internal/cluster"
+)
+
+func restore() *cobra.Command {
+	var f flags
+	var keyFile string
+	var force bool
+	c := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Make the data folder the cluster of a backup, while no core runs on it",
+		Long: `Make the data folder the cluster of a backup, while no core runs on it. The
+backup is checked first, and restored whole or not at all, also when this
+command is killed. FILE may be - for standard input.
+
+What a new machine needs is in the backup: the objects, the certificates that
+clients trust, the keys that credentials are signed with, tokens, and pushed
+modules. A new history begins: resource versions jump, and watches of before
+start over.`,
+		Example: `  weft restore --key-file backup.key cluster.backup
+  weft restore --force cluster.backup # in place of what is there`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, log, err := f.load()
+			if err != nil {
+				return err
+			}
+			file, done, err := seekable(c.InOrStdin(), args[0])
+			if err != nil {
+				return err
+			}
+			defer done()
+			return untilSignal(func(ctx context.Context) error {
+				r := cluster.Restore{Settings: s, Backup: file, KeyFile: keyFile, Force: force, Logger: log}
+				info, aside, err := r.Run(ctx)
+				if err != nil {
+					return err
+				}
+				out := c.OutOrStdout()
+				fmt.Fprintf(out, "restored %d objects and %d files of revision %d, backed up %s\n", info.Objects, info.Files, info.Revision, info.Written.Format("2006-01-02 15:04:05 MST"))
+				if aside != "" {
+					fmt.Fprintf(out, "what was there is kept in %s: delete it when you need it no more\n", aside)
+				}
+				_, err = fmt.Fprintln(out, "start the cluster: weft core, or weft up")
+				return err
+			})
+		},
+	}
+	f.add(c)
+	c.Flags().StringVar(&keyFile, "key-file", "", "file with the backup's key (default: core/key in the data folder)")
+	c.Flags().BoolVar(&force, "force", false, "replace a cluster that is there; it is moved aside")
+	return c
+}
+
+// seekable opens a file; what comes from a pipe is kept in a temporary one.
+func seekable(in io.Reader, path string) (io.ReadSeeker, func(), error) {
+	if path != "-" {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, nil, fmt.Errorf("open the backup: %w", err)
+		}
+		return file, func() { _ = file.Close() }, nil
+	}
+	file, err := os.CreateTemp("", "weft-backup-*")
+	if err != nil {
+		return nil, nil, fmt.Errorf("keep the backup: %w", err)
+	}
+	done := func() { _, _ = file.Close(), os.Remove(file.Name()) }
+	if _, err := io.Copy(file, in); err != nil {
+		done()
+		return nil, nil, fmt.Errorf("keep the backup: %w", err)
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("keep the backup: %w", err), file.Close())
+	}
+	return file, done, nil
+}
