@@ -198,9 +198,10 @@ func fdWrite(g *Guest, mem api.Memory, p []uint64) errno {
 	var n int
 	switch f := d.file.(type) {
 	case *regular:
-		n, e = g.writeFile(&v, f.Write)
+		n, e = g.write(&v, nil, f.Write)
 	case stream:
-		n, e = g.writeFile(&v, f.Write)
+		try, _ := f.Writer.(trier)
+		n, e = g.write(&v, try, f.Write)
 	default:
 		return eBADF
 	}
@@ -228,7 +229,7 @@ func fdPwrite(g *Guest, mem api.Memory, p []uint64) errno {
 	if at < 0 {
 		return eINVAL
 	}
-	n, e := g.writeFile(&v, func(b []byte) (int, error) {
+	n, e := g.write(&v, nil, func(b []byte) (int, error) {
 		n, err := f.WriteAt(b, at)
 		at += int64(n)
 		return n, err
@@ -239,16 +240,23 @@ func fdPwrite(g *Guest, mem api.Memory, p []uint64) errno {
 	return put32(mem, p[4], uint32(n))
 }
 
-// writeFile writes the guest's buffers.
-func (g *Guest) writeFile(v *vectors, write func([]byte) (int, error)) (int, errno) {
+// trier is a stream that can tell if a write would wait. Most lines of a log
+// only go to a buffer, which is not worth another goroutine.
+type trier interface{ TryWrite(p []byte) bool }
+
+// write writes the guest's buffers. try is optional.
+func (g *Guest) write(v *vectors, try trier, write func([]byte) (int, error)) (int, errno) {
 	begin, total := now(), 0
 	for v.left > 0 {
 		buf := chunks.Get().(*[chunk]byte)
 		part := v.take(buf[:])
-		put := offload(g, func() transfer {
-			n, err := write(part)
-			return transfer{n, err}
-		}, nil)
+		put := transfer{n: len(part)}
+		if try == nil || !try.TryWrite(part) {
+			put = offload(g, func() transfer {
+				n, err := write(part)
+				return transfer{n, err}
+			}, nil)
+		}
 		chunks.Put(buf)
 		total += put.n
 		if put.err != nil {

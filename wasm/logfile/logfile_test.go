@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -279,5 +280,36 @@ func BenchmarkWrite(b *testing.B) {
 	}
 	if err := w.Close(); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// TestTryWrite: what would wait is not begun.
+func TestTryWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	w := logfile.NewWriter(wasm.Log{Path: path}, &logfile.Flusher{})
+	out := w.Stdout().(interface {
+		io.Writer
+		TryWrite([]byte) bool
+	})
+	line := []byte(strings.Repeat("x", 99) + "\n")
+	written := 0
+	for out.TryWrite(line) {
+		written++
+	}
+	if _, err := os.Stat(path); err == nil || written < 100 {
+		t.Errorf("after %d lines the file is there: %v", written, err)
+	}
+	if _, err := out.Write(line); err != nil {
+		t.Error(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	text, err := os.ReadFile(path)
+	if got := strings.Count(string(text), "\n"); err != nil || got != written+1 {
+		t.Errorf("%d lines of %d, %v", got, written+1, err)
+	}
+	if !out.TryWrite(line) {
+		t.Error("a closed one would wait")
 	}
 }

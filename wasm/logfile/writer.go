@@ -125,11 +125,36 @@ type Stream struct {
 
 // Write takes all of p. It never fails: a full disk must not end a guest.
 func (s *Stream) Write(p []byte) (int, error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.take(p)
+	return len(p), nil
+}
+
+// recordRoom is more than a record has beside its text, in bytes.
+const recordRoom = 64
+
+// TryWrite takes all of p as Write does, or nothing if that might wait for a
+// disk: others write out what is held back, or it would be time to.
+func (s *Stream) TryWrite(p []byte) bool {
 	w := s.w
-	w.mu.Lock()
+	if !w.mu.TryLock() {
+		return false
+	}
 	defer w.mu.Unlock()
+	lines := 1 + bytes.Count(p, []byte{'\n'}) + len(p)/MaxText
+	if n := len(w.buf) + len(s.part) + len(p) + lines*recordRoom; int64(n) >= min(bufBytes, w.maxBytes) {
+		return false
+	}
+	s.take(p)
+	return true
+}
+
+// take is Write. The caller holds mu.
+func (s *Stream) take(p []byte) {
+	w := s.w
 	if w.closed || w.path == "" {
-		return len(p), nil
+		return
 	}
 	now := time.Now()
 	for rest := p; len(rest) > 0; {
@@ -153,7 +178,6 @@ func (s *Stream) Write(p []byte) (int, error) {
 		w.listed = true
 		w.flusher.add(w)
 	}
-	return len(p), nil
 }
 
 // record appends one record to buf and writes buf out if that is full.
