@@ -19,6 +19,9 @@ var (
 	ErrInvalidModule = errors.New("wasm: invalid module")
 	// ErrLimits: the limits do not suffice for the module, or are not allowed.
 	ErrLimits = errors.New("wasm: limits")
+	// ErrNotCompiled: the module is to be compiled by another process first, so
+	// that those that run here are not disturbed.
+	ErrNotCompiled = errors.New("wasm: not compiled yet")
 	// ErrGone: the sandbox or the runtime behind it is gone; what ran in it
 	// does not run any more.
 	ErrGone = errors.New("wasm: gone")

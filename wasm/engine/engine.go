@@ -44,14 +44,10 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
 
-	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/api"
-	"github.com/tetratelabs/wazero/experimental"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/weftrun/weft/wasm"
@@ -65,23 +61,18 @@ const (
 	DefaultMaxModuleBytes = 256 << 20
 	DefaultMemoryBytes    = 512 << 20
 	DefaultIdleModules    = 64
+	DefaultCacheBytes     = 4 << 30
 )
-
-// cacheVersion names the folder of compiled code. It changes with how we
-// compile; wazero's version and the processor are parts of its own names.
-const cacheVersion = "v3"
-
-// features are what modules may use: all that wasm/meter knows. Exceptions are
-// not among them: wazero copies the whole stack where one can be caught, outside
-// of the guest's limit.
-const features = api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall | experimental.CoreFeaturesExtendedConst
 
 // Config configures an Engine. The zero value of an optional field means its
 // default.
 type Config struct {
-	// CacheDir keeps compiled code on disk. Optional: without it, modules are
-	// compiled anew by each process.
+	// CacheDir keeps compiled code on disk, for any number of Engines at once.
+	// Optional: without it, or if it cannot be used, each compiles anew.
 	CacheDir string
+	// CacheBytes bounds CacheDir: what was not used for longest is removed when
+	// more is added. Optional, 4 GiB.
+	CacheBytes int64
 	// MaxModuleBytes bounds a module's file, in bytes. Optional, 256 MiB.
 	MaxModuleBytes int64
 	// MemoryBytes is the limit of instances that name none. Optional, 512 MiB.
@@ -105,17 +96,16 @@ type Config struct {
 // Engine is a wasm.Runtime. Close it after use.
 type Engine struct {
 	config  Config
-	rt      wazero.Runtime
 	turns   turns
-	cache   wazero.CompilationCache // nil: none
-	world   *host.World
+	store   *store      // nil: none
+	world   *host.World // of the first workshop; all provide the same
 	flusher logfile.Flusher
 	flight  singleflight.Group
 	guests  sync.WaitGroup // instances and compilations
+	unkept  sync.Once      // the warning that the store keeps nothing
 
-	slowMu    sync.Mutex
-	slow      wazero.Runtime // for what is not metered; nil: not needed yet
-	slowWorld *host.World
+	workshopsMu sync.Mutex
+	workshops   map[kind]workshop
 
 	mu        sync.Mutex
 	modules   map[string]*compiled // by digest
@@ -132,8 +122,11 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if c.Logger == nil {
 		return nil, errors.New("engine: Logger is required")
 	}
-	if c.MaxModuleBytes < 0 || c.MemoryBytes < 0 {
-		return nil, errors.New("engine: MaxModuleBytes and MemoryBytes must not be negative")
+	if c.MaxModuleBytes < 0 || c.MemoryBytes < 0 || c.CacheBytes < 0 {
+		return nil, errors.New("engine: MaxModuleBytes, MemoryBytes and CacheBytes must not be negative")
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = DefaultCacheBytes
 	}
 	if c.MaxModuleBytes == 0 {
 		c.MaxModuleBytes = DefaultMaxModuleBytes
@@ -144,27 +137,22 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if c.IdleModules <= 0 {
 		c.IdleModules = DefaultIdleModules
 	}
-	e := &Engine{config: c, modules: map[string]*compiled{}, sandboxes: map[string]*sandbox{}}
+	e := &Engine{config: c, workshops: map[kind]workshop{}, modules: map[string]*compiled{}, sandboxes: map[string]*sandbox{}}
 	if c.Slots <= 0 {
 		c.Slots = maxSlots()
 	}
 	e.SetSlots(c.Slots)
 	if c.CacheDir != "" {
-		cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(c.CacheDir, cacheVersion))
-		if err != nil {
-			return nil, fmt.Errorf("open compilation cache: %w", err)
+		var err error
+		if e.store, err = openStore(ctx, c.CacheDir, c.CacheBytes, c.Logger); err != nil {
+			c.Logger.Warn("compiled code is not kept: modules are compiled anew by each process", "folder", c.CacheDir, "err", err)
 		}
-		e.cache = cache
 	}
-	e.rt = wazero.NewRuntimeWithConfig(ctx, e.runtimeConfig())
-	world, err := host.Provide(ctx, e.rt)
-	if err == nil {
-		err = provideRefill(ctx, e.rt)
-	}
+	shop, err := e.workshop(ctx, kind{})
 	if err != nil {
 		return nil, errors.Join(err, e.Close(ctx))
 	}
-	e.world = world
+	e.world = shop.world
 	return e, nil
 }
 
@@ -176,14 +164,6 @@ func (e *Engine) SetSlots(n int) { e.turns.resize(min(max(n, 1), maxSlots())) }
 
 // maxSlots leaves a processor to the rest of the process, if there are several.
 func maxSlots() int { return max(runtime.GOMAXPROCS(0)-1, 1) }
-
-func (e *Engine) runtimeConfig() wazero.RuntimeConfig {
-	rc := wazero.NewRuntimeConfigCompiler().WithDebugInfoEnabled(false).WithCoreFeatures(features)
-	if e.cache != nil {
-		rc = rc.WithCompilationCache(e.cache)
-	}
-	return rc
-}
 
 // Run writes out the guests' logs until ctx ends; then it closes the Engine.
 func (e *Engine) Run(ctx context.Context) error {
@@ -208,54 +188,50 @@ func (e *Engine) Close(ctx context.Context) error {
 		err = errors.Join(err, s.Close(ctx))
 	}
 	e.guests.Wait()
-	for _, w := range []*host.World{e.world, e.slowWorld} {
-		if w != nil {
-			w.Close()
-		}
+	for _, shop := range e.workshops {
+		shop.world.Close()
+		err = errors.Join(err, shop.rt.Close(ctx))
 	}
-	err = errors.Join(err, e.rt.Close(ctx))
-	if e.slow != nil {
-		err = errors.Join(err, e.slow.Close(ctx))
-	}
-	if e.cache != nil {
-		err = errors.Join(err, e.cache.Close(ctx))
+	if e.store != nil {
+		err = errors.Join(err, e.store.close(ctx))
 	}
 	return err
 }
 
-// load reads, checks and compiles a module.
-func (e *Engine) load(ctx context.Context, digest, path string) (*compiled, error) {
-	binary, err := e.read(digest, path)
+// load reads, checks and compiles a module, unless it is compiled apart.
+func (e *Engine) load(ctx context.Context, digest, path string, apart bool) (*compiled, error) {
+	c := &compiled{digest: digest, path: path}
+	binary, err := e.inspect(c)
 	if err != nil {
 		return nil, err
 	}
-	info, err := module.Inspect(bytes.NewReader(binary), int64(len(binary)))
-	if err != nil {
+	if err := e.translate(ctx, c, binary, apart); err != nil {
 		return nil, err
 	}
-	if !info.Command() && !info.Reactor() {
+	if c.stops, err = stops(c); err != nil {
+		return nil, errors.Join(err, c.code.Close(ctx))
+	}
+	return c, nil
+}
+
+// inspect reads and checks a module.
+func (e *Engine) inspect(c *compiled) (binary []byte, err error) {
+	if binary, err = e.read(c.digest, c.path); err != nil {
+		return nil, err
+	}
+	if c.info, err = module.Inspect(bytes.NewReader(binary), int64(len(binary))); err != nil {
+		return nil, err
+	}
+	if !c.info.Command() && !c.info.Reactor() {
 		return nil, fmt.Errorf("%w: it exports neither _start nor _initialize, so there is nothing to run: build a program, not a library", wasm.ErrInvalidModule)
 	}
-	if err := e.world.Check(info); err != nil {
+	if err := e.world.Check(c.info); err != nil {
 		return nil, err
 	}
 	if e.config.Rewrite != nil {
-		if binary, err = e.rewrite(binary); err != nil {
-			return nil, err
-		}
+		return e.rewrite(binary)
 	}
-	rt, code, err := e.translate(ctx, digest, binary)
-	if err != nil {
-		return nil, err
-	}
-	c := &compiled{digest: digest, path: path, info: info, rt: rt, code: code, metered: rt == e.rt, world: e.world}
-	if !c.metered {
-		c.world = e.slowWorld
-	}
-	if c.stops, err = stops(c); err != nil {
-		return nil, errors.Join(err, code.Close(ctx))
-	}
-	return c, nil
+	return binary, nil
 }
 
 // stops reports whether the module is a reactor that can be told to stop.

@@ -37,14 +37,26 @@ func (c *compiled) MinMemory() int64 { return c.info.MinMemory }
 // Engine does, if its file stays: code that was not used for long is dropped
 // and loaded anew from there.
 func (e *Engine) Prepare(ctx context.Context, digest, path string) (wasm.Module, error) {
-	c, err := e.held(ctx, digest, path)
+	return e.prepare(ctx, digest, path, false)
+}
+
+// PrepareCompiled is Prepare, but for a module that is not compiled yet, and
+// whose compilation would take more than milliseconds from the guests here, it
+// returns wasm.ErrNotCompiled: have another process Compile it into the same
+// CacheDir, or call Prepare. Without a CacheDir that works it is Prepare.
+func (e *Engine) PrepareCompiled(ctx context.Context, digest, path string) (wasm.Module, error) {
+	return e.prepare(ctx, digest, path, true)
+}
+
+func (e *Engine) prepare(ctx context.Context, digest, path string, apart bool) (wasm.Module, error) {
+	c, err := e.held(ctx, digest, path, apart)
 	if err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func (e *Engine) held(ctx context.Context, digest, path string) (*compiled, error) {
+func (e *Engine) held(ctx context.Context, digest, path string, apart bool) (*compiled, error) {
 	e.mu.Lock()
 	c, closed := e.modules[digest], e.closed
 	if c != nil {
@@ -60,7 +72,11 @@ func (e *Engine) held(ctx context.Context, digest, path string) (*compiled, erro
 	}
 	// One compiles for all who ask; none who gives up ends it for the others.
 	detached := context.WithoutCancel(ctx)
-	result := e.flight.DoChan(digest, func() (any, error) { return e.add(detached, digest, path) })
+	flight := digest
+	if apart {
+		flight += " apart" // its answer does not do for who wants it compiled
+	}
+	result := e.flight.DoChan(flight, func() (any, error) { return e.add(detached, digest, path, apart) })
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -73,7 +89,7 @@ func (e *Engine) held(ctx context.Context, digest, path string) (*compiled, erro
 }
 
 // add loads a module and holds it.
-func (e *Engine) add(ctx context.Context, digest, path string) (*compiled, error) {
+func (e *Engine) add(ctx context.Context, digest, path string, apart bool) (*compiled, error) {
 	e.mu.Lock()
 	if c := e.modules[digest]; c != nil || e.closed {
 		closed := e.closed
@@ -87,11 +103,15 @@ func (e *Engine) add(ctx context.Context, digest, path string) (*compiled, error
 	e.mu.Unlock()
 	defer e.guests.Done()
 
-	c, err := e.load(ctx, digest, path)
+	c, err := e.load(ctx, digest, path, apart)
 	if err != nil {
 		return nil, err
 	}
 	e.mu.Lock()
+	if other := e.modules[digest]; other != nil { // of a flight of the other kind
+		e.mu.Unlock()
+		return other, c.code.Close(ctx)
+	}
 	e.modules[digest] = c
 	e.uses++
 	c.used = e.uses
@@ -140,7 +160,7 @@ func (e *Engine) acquire(ctx context.Context, c *compiled) (*compiled, error) {
 		}
 		e.mu.Unlock()
 		var err error
-		if c, err = e.held(ctx, c.digest, c.path); err != nil {
+		if c, err = e.held(ctx, c.digest, c.path, false); err != nil {
 			return nil, err
 		}
 	}

@@ -31,6 +31,10 @@ type Config struct {
 	// Stderr takes the child's log. Optional: the agent's own. A file if the
 	// child lives on.
 	Stderr *os.File
+	// Compile compiles a module in yet another process, so that the child has
+	// its code to load. If it returns wasm.ErrNotCompiled then the code cannot
+	// be kept, and the child compiles. Optional: the child compiles always.
+	Compile func(ctx context.Context, digest, path string) error
 	// Settings are handed to MainConfig.Open in the child. Optional.
 	Settings json.RawMessage
 	// MemoryLimit is Go's soft memory limit for the child in bytes. It does not
@@ -295,7 +299,7 @@ func (c *Client) Prepare(ctx context.Context, digest, path string) (wasm.Module,
 	if err != nil {
 		return nil, err
 	}
-	reply, err := s.call(ctx, &message{Op: opPrepare, Digest: digest, Path: path}, nil)
+	reply, err := s.callCompiled(ctx, &message{Op: opPrepare, Digest: digest, Path: path}, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func (s *server) dispatch(ctx context.Context, c *conn, m *message) error {
 func (s *server) handle(ctx context.Context, m, reply *message) (after func(), err error) {
 	switch m.Op {
 	case opPrepare:
-		module, err := s.rt.Prepare(ctx, m.Digest, m.Path)
+		module, err := s.prepare(ctx, m)
 		if err == nil {
 			reply.MinMemory = module.MinMemory()
 		}
@@ -108,7 +108,7 @@ func (s *server) start(ctx context.Context, sandbox wasm.Sandbox, m, reply *mess
 	if _, ok := s.record(sandbox.ID(), m.Program.ID); ok {
 		return nil, fmt.Errorf("start %s in sandbox %s: an instance of that ID exists", m.Program.ID, sandbox.ID())
 	}
-	module, err := s.rt.Prepare(ctx, m.Digest, m.Path)
+	module, err := s.prepare(ctx, m)
 	if err != nil {
 		return nil, err
 	}

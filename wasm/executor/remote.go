@@ -27,7 +27,7 @@ func (s *sandbox) Start(ctx context.Context, m wasm.Module, p wasm.Program) (was
 		return nil, fmt.Errorf("start %s in sandbox %s: the module was prepared by another runtime", p.ID, s.id)
 	}
 	var i *instance
-	_, err := s.session.call(ctx, &message{
+	_, err := s.session.callCompiled(ctx, &message{
 		Op: opStart, Sandbox: s.id, Digest: mod.digest, Path: mod.path, Program: &p,
 	}, func(reply *message) {
 		if len(reply.States) == 1 {

@@ -53,17 +53,19 @@ const (
 
 // message is a request, a reply or an event; each uses what it needs.
 type message struct {
-	ID       uint64        `json:"id,omitempty"`
-	Op       op            `json:"op,omitempty"`
-	Nonce    string        `json:"nonce,omitempty"`
-	Version  int           `json:"version,omitempty"`
-	Sandbox  string        `json:"sandbox,omitempty"`
-	Hostname string        `json:"hostname,omitempty"`
-	Instance string        `json:"instance,omitempty"`
-	Digest   string        `json:"digest,omitempty"`
-	Path     string        `json:"path,omitempty"`
-	Program  *wasm.Program `json:"program,omitempty"`
-	Grace    time.Duration `json:"grace,omitempty"`
+	ID       uint64 `json:"id,omitempty"`
+	Op       op     `json:"op,omitempty"`
+	Nonce    string `json:"nonce,omitempty"`
+	Version  int    `json:"version,omitempty"`
+	Sandbox  string `json:"sandbox,omitempty"`
+	Hostname string `json:"hostname,omitempty"`
+	Instance string `json:"instance,omitempty"`
+	Digest   string `json:"digest,omitempty"`
+	Path     string `json:"path,omitempty"`
+	// Apart: answer that a module is not compiled rather than compile it.
+	Apart   bool          `json:"apart,omitempty"`
+	Program *wasm.Program `json:"program,omitempty"`
+	Grace   time.Duration `json:"grace,omitempty"`
 
 	Slots     int         `json:"slots,omitempty"`
 	Hot       int         `json:"hot,omitempty"` // guests that want a slot
@@ -97,6 +99,7 @@ var sentinels = [...]struct {
 	{"invalid", wasm.ErrInvalidModule},
 	{"limits", wasm.ErrLimits},
 	{"gone", wasm.ErrGone},
+	{"not-compiled", wasm.ErrNotCompiled},
 }
 
 func toWire(err error) *wireError {

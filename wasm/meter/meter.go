@@ -27,13 +27,6 @@ const (
 	// DefaultBound is 256 units, some 50 ns.
 	DefaultBound           = 256
 	DefaultMaxTableEntries = 1 << 20
-	// DefaultMaxStack is 32 MiB by estimate, which is mostly twice as much as
-	// calls take.
-	DefaultMaxStack = 32 << 20
-
-	// StackOverflow is the function in which a guest traps that calls too deep.
-	StackOverflow = "stack overflow"
-
 	// DefaultMaxGrowth is far above the 1.1 that compilers' output grows by.
 	DefaultMaxGrowth = 12
 )
@@ -45,14 +38,9 @@ type Options struct {
 	Bound int64
 	// MaxTableEntries bounds each table, at the start and by growth.
 	MaxTableEntries uint32
-	// MaxStack bounds the bytes of the engine's stack that a guest's calls take,
-	// by an estimate; see the package comment.
-	MaxStack int64
 	// MaxGrowth bounds the output's size, as a multiple of the input's (and 4
 	// KiB more): a module that would grow further is unsuited.
 	MaxGrowth int
-
-	omit kind // checks to leave out, for tests that each is needed
 }
 
 // Info is what Rewrite did.
@@ -88,9 +76,6 @@ func Rewrite(module []byte, o Options) (out []byte, info Info, err error) {
 	if o.MaxTableEntries == 0 {
 		o.MaxTableEntries = DefaultMaxTableEntries
 	}
-	if o.MaxStack <= 0 {
-		o.MaxStack = DefaultMaxStack
-	}
 	if o.MaxGrowth <= 0 {
 		o.MaxGrowth = DefaultMaxGrowth
 	}
@@ -103,7 +88,7 @@ func Rewrite(module []byte, o Options) (out []byte, info Info, err error) {
 		return module, info, nil
 	}
 	w := newRewriter(m, o)
-	if err := w.survey(); err != nil {
+	if err := w.graph(); err != nil {
 		return nil, info, err
 	}
 	if w.m.usesInit && w.m.dataBytes > maxInit {

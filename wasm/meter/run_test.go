@@ -14,7 +14,6 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
-	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 	"github.com/tetratelabs/wazero/sys"
 
@@ -39,10 +38,10 @@ type play struct {
 	refills int
 	most    int // refills before the guest is ended; 0: any number
 	budget  uint64
-	// gap is by how much the global g0 fell between two refills, at most, last
-	// what it was, and first what it began with.
-	watch            bool
-	gap, last, first uint64
+	// gap is by how much the global g0 fell between two refills, at most, and
+	// last what it was.
+	watch     bool
+	gap, last uint64
 }
 
 // look notes how far g0 fell since the last look.
@@ -53,16 +52,13 @@ func (p *play) look(g0 uint64) {
 	p.last = g0
 }
 
-// features are those that the engine runs metered modules with.
-const features = api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall | experimental.CoreFeaturesExtendedConst
-
 var errEnded = sys.NewExitError(sys.ExitCodeContextCanceled)
 
 func newPlay(tb testing.TB) *play {
 	tb.Helper()
 	p := &play{budget: slice}
 	ctx := tb.Context()
-	p.rt = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigCompiler().WithMemoryLimitPages(1024).WithCoreFeatures(features))
+	p.rt = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigCompiler().WithMemoryLimitPages(1024))
 	tb.Cleanup(func() {
 		if err := p.rt.Close(context.WithoutCancel(ctx)); err != nil {
 			tb.Error(err)
@@ -102,9 +98,6 @@ func (p *play) run(ctx context.Context, module []byte, function string, args ...
 		return outcome{Err: kind(err), Output: out.String()}, nil
 	}
 	defer mod.Close(ctx)
-	if g0 := mod.ExportedGlobal("g0"); g0 != nil {
-		p.last, p.first = g0.Get(), g0.Get()
-	}
 	if f := mod.ExportedFunction(function); f != nil {
 		o.Results, err = f.Call(ctx, args...)
 	}
@@ -127,10 +120,7 @@ func kind(err error) string {
 	if err == nil {
 		return ""
 	}
-	line, trace, _ := strings.Cut(err.Error(), "\n")
-	if strings.HasPrefix(trace, "wasm stack trace:\n\t."+meter.StackOverflow+"(") {
-		return meter.StackOverflow // as the engine says it
-	}
+	line, _, _ := strings.Cut(err.Error(), "\n")
 	return line
 }
 

@@ -1,6 +1,6 @@
 // Package module reads what a WebAssembly file says of itself: whether it is a
 // module that can run here, what it imports, exports and needs. It must not
-// compile or run anything, and reads no function's code.
+// compile or run anything, and reads no function's instructions.
 package module
 
 import (
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/weftrun/weft/wasm"
 )
@@ -23,6 +24,7 @@ const (
 	maxSectionBytes = 16 << 20 // of those sections that are read
 	maxNameBytes    = 4 << 10
 	maxSections     = 10_000
+	maxCode         = 1 << 20 // bytes of a code section that is read
 )
 
 // Kind is what an import or export is.
@@ -65,6 +67,10 @@ type Info struct {
 	MinMemory int64
 	// MaxMemory is the most that it declares to need, in bytes; 0: no bound.
 	MaxMemory int64
+	// Locals is how many its functions declare together: of what makes a module
+	// dear to compile, the one thing that its size does not tell. MaxInt64 if
+	// the code section was not read: it is larger than 1 MiB, or damaged.
+	Locals int64
 }
 
 // Command reports whether the module is a program: it exports _start.
@@ -128,6 +134,9 @@ func (i *Info) section(r io.ReaderAt, pos, size int64) (int64, error) {
 		return 0, truncated(size, fmt.Sprintf("in its %s section, which should end at byte %d", sectionName(head[0]), begin+length))
 	}
 	parse := i.parser(head[0])
+	if head[0] == 10 && length > maxCode {
+		parse, i.Locals = nil, math.MaxInt64
+	}
 	if parse == nil || length == 0 {
 		return begin + length, nil
 	}
@@ -171,6 +180,8 @@ func (i *Info) parser(id byte) func(*decoder) {
 		return i.exportSection
 	case 8:
 		return func(*decoder) { i.StartSection = true }
+	case 10:
+		return i.code
 	}
 	return nil
 }
@@ -240,5 +251,26 @@ func (i *Info) exportSection(d *decoder) {
 		if d.err == nil {
 			i.Exports[name] = kind
 		}
+	}
+}
+
+// code counts locals. What is wrong with the code is for the compiler to say.
+func (i *Info) code(d *decoder) {
+	for n := d.u32(); n > 0 && d.err == nil; n-- {
+		size := d.u32()
+		if int64(size) > int64(len(d.b)) {
+			d.fail("a function ends too early")
+			break
+		}
+		body := decoder{b: d.b[:size]}
+		d.b = d.b[size:]
+		for groups := body.u32(); groups > 0 && body.err == nil; groups-- {
+			i.Locals += int64(body.u32())
+			body.refType()
+		}
+		d.err = body.err
+	}
+	if d.err != nil {
+		i.Locals, d.err = math.MaxInt64, nil
 	}
 }

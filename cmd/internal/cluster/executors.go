@@ -46,11 +46,14 @@ func openCgroups(s *settings.Settings, folder string, log *slog.Logger) (*execut
 
 // executorSettings reach the executor's process.
 type executorSettings struct {
-	Compiled string `json:"compiled"`
-	Debug    string `json:"debug,omitempty"` // the socket for profiles; empty for none
+	codeSettings
+	Debug string `json:"debug,omitempty"` // the socket for profiles; empty for none
 }
 
-func newExecutors(s *settings.Settings, folder string, cgroups *executor.Cgroups, log *slog.Logger, dieTogether bool) (*executor.Pool, error) {
+func newExecutors(
+	s *settings.Settings, folder string, cgroups *executor.Cgroups, log *slog.Logger, dieTogether bool,
+	compile func(ctx context.Context, digest, path string) error,
+) (*executor.Pool, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
@@ -58,7 +61,7 @@ func newExecutors(s *settings.Settings, folder string, cgroups *executor.Cgroups
 	return executor.NewPool(executor.PoolConfig{
 		Executors: s.Node.Executors, Slots: runtime.GOMAXPROCS(0),
 		Settings: func(name string) (json.RawMessage, error) {
-			own := executorSettings{Compiled: Paths{s.Data}.Compiled()}
+			own := executorSettings{codeSettings: newCodeSettings(s)}
 			if s.DebugSockets {
 				own.Debug = Paths{s.Data}.DebugSocket(name + "-" + s.Node.Name)
 			}
@@ -69,7 +72,7 @@ func newExecutors(s *settings.Settings, folder string, cgroups *executor.Cgroups
 			return encoded, nil
 		},
 		Executor: executor.Config{
-			Command: []string{self, "executor"}, Dir: filepath.Join(folder, "executor"), DieWithParent: dieTogether,
+			Command: []string{self, "executor"}, Dir: filepath.Join(folder, "executor"), DieWithParent: dieTogether, Compile: compile,
 			// Not this process's own, which may hold secrets.
 			Env:     []string{"TMPDIR=" + os.TempDir()},
 			Cgroups: cgroups, Sandboxing: executor.Sandboxing{NoFilter: !s.Node.ExecutorFilter},
@@ -97,7 +100,7 @@ func RunExecutor(ctx context.Context, input io.Reader, log *slog.Logger) error {
 				serve := debug.Listen(ctx, own.Debug, log) // later it could not
 				tasks.Go(func() { serve(ctx) })
 			}
-			return engine.New(ctx, engine.Config{CacheDir: own.Compiled, Logger: log})
+			return engine.New(ctx, engine.Config{CacheDir: own.Compiled, CacheBytes: own.CompiledBytes, Logger: log})
 		},
 	})
 }

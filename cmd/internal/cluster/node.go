@@ -50,9 +50,13 @@ func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTog
 		return err
 	}
 	defer func() { _ = memory.Close() }() // the disk has said so if it takes no more
+	compiler, err := newCompiler(s, log)
+	if err != nil {
+		return err
+	}
 	cgroups, capped := openCgroups(s, folder, log)
 	defer cgroups.Close()
-	runtime, err := newExecutors(s, folder, cgroups, log, dieTogether)
+	runtime, err := newExecutors(s, folder, cgroups, log, dieTogether, compiler.Compile)
 	if err != nil {
 		return err
 	}
@@ -76,6 +80,7 @@ func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTog
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return compiler.Run(ctx) })
 	group.Go(func() error { return runtime.Run(ctx) })
 	group.Go(func() error { return memory.Run(ctx) })
 	group.Go(func() error { return rest(ctx) })

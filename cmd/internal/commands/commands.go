@@ -102,7 +102,7 @@ func untilSignal(work func(context.Context) error) error {
 
 // All returns Weft's own commands.
 func All() []*cobra.Command {
-	return []*cobra.Command{up(), coreCommand(), node(), pluginCommand(), executor(), credentials(), natsConfig(), restore()}
+	return []*cobra.Command{up(), coreCommand(), node(), pluginCommand(), executor(), compiler(), credentials(), natsConfig(), restore()}
 }
 
 // addAcceptLoss adds the flag that is named when a log is damaged.
@@ -238,6 +238,17 @@ func executor() *cobra.Command {
 		Use: "executor", Short: "Run guests for a node (a node starts this itself)", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			return untilSignal(func(ctx context.Context) error { return cluster.RunExecutor(ctx, os.Stdin, logger("warn")) })
+		},
+	}
+}
+
+func compiler() *cobra.Command {
+	return &cobra.Command{
+		Use: "compiler", Short: "Compile modules for a node (a node starts this itself)", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return untilSignal(func(ctx context.Context) error {
+				return cluster.RunCompiler(ctx, os.Stdin, os.Stdout, logger("warn"))
+			})
 		},
 	}
 }

@@ -167,7 +167,7 @@ func (b *bench) costs(name string, work func() error) (time.Duration, error) {
 		return 0, err
 	}
 	total := 0.0
-	for _, role := range []string{"core", "plugin", "node", "executor", "client"} {
+	for _, role := range []string{"core", "plugin", "node", "executor", "compiler", "client"} {
 		if seconds, ok := after[role]; ok {
 			b.add(name+", "+role, "CPU s", 0, seconds-before[role])
 			if role != "client" {

@@ -81,6 +81,7 @@ type Node struct {
 	Taints        []string          `toml:"taints" doc:"Taints at registration, as key=value:Effect." default:"[]"`
 	CPU           string            `toml:"cpu" doc:"CPU that pods may request." default:"the machine's"`
 	Memory        string            `toml:"memory" doc:"Memory that pods may request." default:"the machine's"`
+	CompiledLimit string            `toml:"compiled_limit" doc:"Most disk space for compiled modules, in the folder compiled. Those that were not used for longest are removed, and compiled again when they are needed." default:"4Gi"`
 	Pods          int               `toml:"pods" doc:"Most pods." default:"11000"`
 	ModulePath    []string          `toml:"module_path" doc:"Folders in which image = \"file:name.wasm\" is looked for, in order." default:"[\"modules\"]"`
 	AbsoluteFiles bool              `toml:"absolute_files" doc:"Whether image = \"file:///...\" may name any file of this machine." default:"true"`
@@ -106,7 +107,7 @@ func Default(data string) *Settings {
 			Folder: "plugins", Builtin: []string{"deployment", "job", "replicaset"}, DecideTimeout: 10 * time.Second,
 		},
 		Node: Node{
-			Name: strings.ToLower(host), CPU: fmt.Sprint(runtime.NumCPU()), Memory: machineMemory(), Pods: 11000,
+			Name: strings.ToLower(host), CPU: fmt.Sprint(runtime.NumCPU()), Memory: machineMemory(), CompiledLimit: "4Gi", Pods: 11000,
 			ModulePath: []string{"modules"}, AbsoluteFiles: true,
 			Executors: 1, ExecutorMemory: mostMemory(), ExecutorFilter: true,
 		},
@@ -221,7 +222,7 @@ func (s *Settings) Validate() error {
 			bad(key, "%v", err)
 		}
 	}
-	for key, text := range map[string]string{"core.blob_limit": s.Core.BlobLimit, "node.cpu": s.Node.CPU, "node.memory": s.Node.Memory} {
+	for key, text := range map[string]string{"core.blob_limit": s.Core.BlobLimit, "node.cpu": s.Node.CPU, "node.memory": s.Node.Memory, "node.compiled_limit": s.Node.CompiledLimit} {
 		if q, err := resource.ParseQuantity(text); err != nil || q.Sign() <= 0 {
 			bad(key, "%q is no positive quantity, such as 256Mi", text)
 		}
