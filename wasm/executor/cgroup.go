@@ -19,7 +19,8 @@ type CgroupConfig struct {
 	// /weft.slice. Optional: the agent's own.
 	Parent string
 	// Name of the group that is made there, with one in it for each executor.
-	// It tells apart what shares the parent. Required.
+	// It tells apart what shares the parent; what is before its first hyphen is
+	// the same for all. Required.
 	Name string
 	// MemoryBytes is what all executors together, and so each of them, may use.
 	// Required.
@@ -80,7 +81,8 @@ func openCgroups(c CgroupConfig, proc string) (*Cgroups, error) {
 	if err := os.Mkdir(g.dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make control group: %w", err)
 	}
-	g.sweep()
+	sweep(g.dir, 0)
+	sweepOthers(parent, c.Name)
 	if second {
 		err = put(g.dir, subtree, "+memory")
 	}
@@ -204,15 +206,36 @@ func (g *Cgroups) cap(dir string) error {
 // Limit is the cap in bytes.
 func (g *Cgroups) Limit() int64 { return g.limit }
 
-// sweep removes groups without processes.
-func (g *Cgroups) sweep() {
-	entries, err := os.ReadDir(g.dir)
+// sweep removes the groups in dir that have no processes and are that old.
+func sweep(dir string, age time.Duration) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return
 	}
 	for _, e := range entries {
-		if e.IsDir() {
-			_ = os.Remove(filepath.Join(g.dir, e.Name())) // fails while something runs in it
+		if info, err := e.Info(); err == nil && e.IsDir() && time.Since(info.ModTime()) >= age {
+			_ = os.Remove(filepath.Join(dir, e.Name())) // fails while something runs in it
+		}
+	}
+}
+
+// sweepOthers removes what agents left that were killed and whose data folders
+// will perhaps never be used again: groups of names like this one's, in which
+// nothing runs. Those of an agent that just starts are spared.
+func sweepOthers(parent, name string) {
+	const age = time.Minute
+	kind, _, ok := strings.Cut(name, "-")
+	if !ok {
+		return
+	}
+	others, err := filepath.Glob(globEscape(filepath.Join(parent, kind)) + "-*")
+	if err != nil {
+		return
+	}
+	for _, dir := range others {
+		if info, err := os.Stat(dir); err == nil && filepath.Base(dir) != name && time.Since(info.ModTime()) >= age {
+			sweep(dir, age)
+			_ = os.Remove(dir) // fails while something is in it
 		}
 	}
 }
@@ -222,7 +245,7 @@ func (g *Cgroups) Close() {
 	if g == nil {
 		return
 	}
-	g.sweep()
+	sweep(g.dir, 0)
 	_ = os.Remove(g.dir) // stays if an executor lives on
 }
 
