@@ -34,6 +34,12 @@ func Payloads() []Payload {
 	return slices.Concat(eventPayloads(), observerPayloads(), nodePayloads(), []Payload{
 		{Name: "Request", ContentType: jsonType, Summary: "A request; what it holds depends on the method. With the header Weft-Stream it opens a stream."},
 		{Name: "Reply", ContentType: bytesType, Summary: "A reply; with the header Weft-Error its data is the reason of a failure. Or a frame of a stream: one byte of kind, the frame's number as a varint, the content."},
+		{Name: "Leader", ContentType: jsonType, Summary: "Which core leads.",
+			Fields: []Field{
+				{Name: "server", Type: "string", Summary: "where it serves the API, as a URL"},
+				{Name: "holder", Type: "string", Summary: "its name, as the lease has it"},
+				{Name: "term", Type: "integer", Summary: "of its leadership; what has a lower one than was heard before is ignored"},
+				{Name: "resigned", Type: "boolean", Optional: true, Summary: "it leads no longer, and its lease is free"}}},
 		{Name: "Content", ContentType: bytesType, Summary: "A stream of bytes."},
 	})
 }

@@ -87,12 +87,17 @@ func Subjects() []Subject {
 			Summary: "Replies and stream frames. Nodes may publish there only in answer to a request that they received.",
 			Subscribe: []Grant{{RoleNode, "_INBOX.node." + ownName + ".>"},
 				{RoleObserver, "_INBOX.observer." + ownName + ".>"}}},
+		{Name: "leader", Pattern: LeaderSubject, From: "core", To: "core", Payload: "Leader",
+			Summary: "Which core leads: when it begins to, each half second, and when it resigns. Cores that stand by forward requests there. No other role may touch it."},
 		{Name: "wal", Pattern: walPrefix + "<log>", From: "core", To: "its stream",
 			Summary: "Records of the durable logs, encrypted by the core. No other role may touch it."},
 		{Name: "lease", Pattern: leasePrefix + "<lease>", From: "core", To: "its stream",
 			Summary: "Who holds a lease, such as that of the leader. No other role may touch it."},
 	}
 }
+
+// LeaderSubject is where the core that leads says so.
+const LeaderSubject = prefix + "leader"
 
 const (
 	walPrefix   = prefix + "wal."

@@ -17,6 +17,18 @@ const (
 	GroupReaders = "weft:readers"
 	// GroupAuthenticated holds everyone who has a name.
 	GroupAuthenticated = "system:authenticated"
+	// GroupCores holds the cores themselves. What one of them forwards is done
+	// as the user that it names, and as nobody else.
+	GroupCores = "weft:cores"
+)
+
+// Headers by which a core that forwards a request names who sent it, as in
+// Kubernetes' authenticating proxy. They count on connections of GroupCores
+// alone.
+const (
+	HeaderRemoteUser  = "X-Remote-User"
+	HeaderRemoteUID   = "X-Remote-Uid"
+	HeaderRemoteGroup = "X-Remote-Group"
 )
 
 // System returns the user as which a part of the core acts, such as

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -149,25 +150,21 @@ func setDefault[T comparable](field *T, value T) {
 // Serve answers requests on l over TLS until ctx ends, then ends watches and
 // lets other requests finish for up to 5 s. It closes l. It may be called once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	if s.TLS == nil {
-		return errors.Join(errors.New("serve API: TLS is required"), l.Close())
+	front, err := NewFront(s.TLS, s.Log)
+	if err != nil {
+		return errors.Join(err, l.Close())
 	}
-	server := &http.Server{
-		Handler:           s.Handler(),
-		TLSConfig:         s.TLS.Clone(),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       3 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
-		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          1000,
-			MaxReceiveBufferPerConnection: 4 << 20,
-			SendPingTimeout:               30 * time.Second,
-		},
-	}
-	done := make(chan error, 1) // the one result of ServeTLS
-	go func() { done <- server.ServeTLS(l, "", "") }()
+	front.Answer(s.Handler())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { s.Run(ctx); return nil })
+	group.Go(func() error { return front.Serve(ctx, l) })
+	return group.Wait()
+}
+
+// Run forgets what is too old of what was encoded, until ctx ends; then it
+// ends watches. Serve does so itself; whoever puts Handler behind a [Front] of
+// their own calls it.
+func (s *Server) Run(ctx context.Context) {
 	tick := time.NewTicker(encodingLife)
 	defer tick.Stop()
 	for {
@@ -175,26 +172,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		case <-tick.C:
 			s.encoded.age()
 			s.pages.age(time.Now())
-		case err := <-done:
-			return fmt.Errorf("serve API: %w", err)
 		case <-ctx.Done():
-			return s.shutdown(ctx, server, done)
+			s.watches.end()
+			return
 		}
 	}
-}
-
-func (s *Server) shutdown(ctx context.Context, server *http.Server, done <-chan error) error {
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	s.watches.end()
-	err := server.Shutdown(grace)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("drain API requests: %w", err), server.Close())
-	}
-	if served := <-done; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, fmt.Errorf("serve API: %w", served))
-	}
-	return err
 }
 
 // Handler returns the whole pipeline as a handler; Serve uses it.

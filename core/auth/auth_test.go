@@ -274,3 +274,59 @@ func FuzzParseTokens(f *testing.F) {
 		}
 	})
 }
+
+// TestForwarded: what a core forwards is done as the user that it names; from
+// anyone else the headers mean nothing.
+func TestForwarded(t *testing.T) {
+	ca, err := OpenAuthority(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := whoami(t, ca, nil)
+	ask := func(user core.User, headers http.Header) string {
+		certificate, key, err := ca.Client(user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair, err := tls.X509KeyPair(certificate, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{pair}}}}
+		defer client.CloseIdleConnections()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header = headers
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = response.Body.Close() }() // only read
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(body))
+	}
+	aCore := core.User{Name: "system:weft:core", Groups: []string{core.GroupCores}}
+	for _, c := range []struct {
+		name    string
+		user    core.User
+		headers http.Header
+		want    string
+	}{
+		{"a core", aCore, http.Header{core.HeaderRemoteUser: {"rita"}, core.HeaderRemoteGroup: {"weft:readers", "b"}}, "rita weft:readers,b,system:authenticated"},
+		{"a core for nobody", aCore, nil, "authenticate: a core forwards a request and names 0 users, not one"},
+		{"a core for two", aCore, http.Header{core.HeaderRemoteUser: {"a", "b"}}, "authenticate: a core forwards a request and names 2 users, not one"},
+		{"a core with a wrong token", aCore, http.Header{"Authorization": {"Bearer x"}, core.HeaderRemoteUser: {"a"}}, "authenticate: the bearer token is not valid"},
+		{"anyone else", reader, http.Header{core.HeaderRemoteUser: {"admin"}, core.HeaderRemoteGroup: {core.GroupAdmins}}, "rita weft:readers,system:authenticated"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := ask(c.user, c.headers); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}

@@ -22,7 +22,8 @@ type Authenticator struct {
 
 // Authenticate says who sends r. The server's TLS settings must verify client
 // certificates (see Authority.ServerConfig). A token that is given must be
-// right even if a certificate is.
+// right even if a certificate is. Of what another core forwards the headers say
+// who sent it (see core.HeaderRemoteUser); from anyone else they mean nothing.
 func (a *Authenticator) Authenticate(r *http.Request) (core.User, error) {
 	headers := r.Header.Values("Authorization")
 	switch {
@@ -37,7 +38,22 @@ func (a *Authenticator) Authenticate(r *http.Request) (core.User, error) {
 	if leaf.Subject.CommonName == "" {
 		return core.User{}, errors.New("authenticate: the client certificate names no user")
 	}
+	if slices.Contains(leaf.Subject.Organization, core.GroupCores) {
+		return forwarded(r.Header)
+	}
 	return known(core.User{Name: leaf.Subject.CommonName, Groups: slices.Clone(leaf.Subject.Organization)}), nil
+}
+
+// forwarded returns the user for whom another core forwards a request, having
+// verified who that is.
+func forwarded(h http.Header) (core.User, error) {
+	names := h.Values(core.HeaderRemoteUser)
+	if len(names) != 1 || names[0] == "" {
+		return core.User{}, fmt.Errorf("authenticate: a core forwards a request and names %d users, not one", len(names))
+	}
+	return known(core.User{
+		Name: names[0], UID: h.Get(core.HeaderRemoteUID), Groups: slices.Clone(h.Values(core.HeaderRemoteGroup)),
+	}), nil
 }
 
 func (a *Authenticator) bearer(header string) (core.User, error) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/weftrun/weft/core"
 )
@@ -32,8 +33,12 @@ func expired(from, floor int64) error {
 	return apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", from, floor))
 }
 
+// unavailable says that nothing was done, and when to come again: another core
+// may lead by then.
 func unavailable(why error) error {
-	return apierrors.NewServiceUnavailable("the store does not accept writes: " + why.Error())
+	err := apierrors.NewServiceUnavailable("the store does not accept writes: " + why.Error())
+	err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
+	return err
 }
 
 func overloaded(waiting int) error {

@@ -58,8 +58,8 @@ var (
 )
 
 // RunCore runs a core until ctx ends. It calls ready once, when the API
-// listens. On an outside NATS server it waits for its turn to lead first; what
-// it returns when it leads no longer has an ExitCode.
+// listens and this core leads. On an outside NATS server it stands by until it
+// is its turn to lead; what it returns when it leads no longer has an ExitCode.
 func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready func(context.Context, Core) error) error {
 	release, err := lock(Paths{s.Data}.Core(), "a core")
 	if err != nil {
@@ -74,37 +74,48 @@ func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready 
 		return err
 	}
 	defer carrier.close()
-	work := func(ctx context.Context, leading func() bool) error {
-		state, err := openStore(ctx, s, carrier.bus, leading, log)
-		if err != nil {
-			return err
-		}
-		return withStore(ctx, state, func(ctx context.Context) error {
-			c, err := assemble(s, carrier, state, log)
-			if err != nil {
-				return err
-			}
-			return c.run(ctx, ready)
-		})
+	if carrier.shared {
+		return runMember(ctx, s, carrier, log, ready)
 	}
-	if !carrier.shared {
-		return work(ctx, nil) // the folder's lock is enough
-	}
-	c, err := newCandidate(Paths{s.Data}, carrier.bus, log)
+	// The folder's lock is enough: nobody else leads.
+	config, err := coreStore(ctx, s, carrier.bus, log)
 	if err != nil {
 		return err
 	}
-	return c.lead(ctx, work)
+	state, err := store.Open(ctx, config)
+	if err != nil {
+		return unopened(s, err)
+	}
+	return withStore(ctx, state, nil, func(ctx context.Context) error {
+		c, err := assemble(s, carrier, state, log)
+		if err != nil {
+			return err
+		}
+		entrance, err := openEntrance(ctx, s, log)
+		if err != nil {
+			return err
+		}
+		return c.run(ctx, entrance, entrance.serve, ready)
+	})
 }
 
-// withStore runs the store while work works: it is the last to end, since
-// everything else may still write.
-func withStore(ctx context.Context, state *store.Store, work func(context.Context) error) error {
+// withStore runs the store while work works. It is the last to end, since
+// everything else may still write; but if handOver is not nil, another core
+// waits to lead: then it ends as soon as ctx does, and handOver is called. What
+// still wants to write is refused, and comes again to the other one.
+func withStore(ctx context.Context, state *store.Store, handOver func(), work func(context.Context) error) error {
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopStore()
+	if handOver != nil {
+		defer context.AfterFunc(ctx, stopStore)()
+	}
 	workCtx, stopWork := context.WithCancelCause(ctx)
 	done := make(chan error, 1) // the one result
 	go func() {
 		err := state.Run(storeCtx)
+		if handOver != nil {
+			handOver()
+		}
 		stopWork(fmt.Errorf("the store ended: %w", err))
 		done <- err
 	}()
@@ -114,21 +125,15 @@ func withStore(ctx context.Context, state *store.Store, work func(context.Contex
 	return errors.Join(err, <-done)
 }
 
-func openStore(ctx context.Context, s *settings.Settings, b bus.Bus, leading func() bool, log *slog.Logger) (*store.Store, error) {
+// coreStore configures the store of this core, with its key and its mark.
+func coreStore(ctx context.Context, s *settings.Settings, b bus.Bus, log *slog.Logger) (store.Config, error) {
 	key, err := store.LoadOrCreateKey(Paths{s.Data}.Key())
 	if err != nil {
-		return nil, err
+		return store.Config{}, err
 	}
 	config, err := storeConfig(ctx, b, key, log)
-	if err != nil {
-		return nil, err
-	}
-	config.Leading, config.MarkFile, config.AcceptLoss = leading, Paths{s.Data}.Mark(), s.AcceptLoss
-	state, err := store.Open(ctx, config)
-	if err != nil && store.Damaged(err) {
-		return nil, damaged(s, err)
-	}
-	return state, err
+	config.MarkFile, config.AcceptLoss = Paths{s.Data}.Mark(), s.AcceptLoss
+	return config, err
 }
 
 // storeConfig configures a store on the cluster's logs.
@@ -241,23 +246,23 @@ func pluginConfig(s *settings.Settings, log *slog.Logger) (host.Config, error) {
 	return c, nil
 }
 
-// run runs the parts until ctx ends or one of them does.
-func (c *coreParts) run(ctx context.Context, ready func(context.Context, Core) error) error {
-	listener, err := listen(ctx, c.settings.API.Listen, settings.DefaultAPI, lastAPI(Paths{c.settings.Data}))
+// run runs the parts until ctx ends or one of them does. The API is answered at
+// the entrance; open is called once that is set, and works until ctx ends.
+func (c *coreParts) run(ctx context.Context, at *entrance, open func(context.Context) error, ready func(context.Context, Core) error) error {
+	server, err := c.apiServer(at.authority)
 	if err != nil {
-		return err
-	}
-	url := "https://" + listener.Addr().String()
-	server, err := c.apiServer(url)
-	if err != nil {
-		_ = listener.Close()
-		return err
+		return errors.Join(err, at.close())
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for name, run := range map[string]func(context.Context) error{
 		"registry": c.registry.Run, "events": c.events.Run, "plugins": c.host.Run, "reconcile": c.reconciler.Run,
 		"scheduler": c.scheduler.Run, "lifecycle": c.lifecycle.Run, "nodes": c.hub.Run, "feed": c.feed.Run, "rest": rest,
-		"api": func(ctx context.Context) error { c.holdAPI(ctx); return server.Serve(ctx, listener) },
+		"encodings": func(ctx context.Context) error { server.Run(ctx); return nil },
+		"api": func(ctx context.Context) error {
+			c.holdAPI(ctx)
+			at.front.Answer(server.Handler())
+			return open(ctx)
+		},
 	} {
 		group.Go(func() error {
 			if err := run(ctx); err != nil && ctx.Err() == nil {
@@ -269,26 +274,17 @@ func (c *coreParts) run(ctx context.Context, ready func(context.Context, Core) e
 	if c.settings.DebugSockets {
 		group.Go(func() error { debug.Serve(ctx, Paths{c.settings.Data}.DebugSocket("core"), c.log); return nil })
 	}
-	if err := c.writeFiles(url); err != nil {
+	if err := c.writeFiles(at); err != nil {
 		group.Go(func() error { return err })
 	} else {
 		group.Go(func() error {
-			return ready(ctx, Core{Server: url, NATS: c.carrier.url, Client: c.registry, Hub: c.hub, Ready: c.ready})
+			return ready(ctx, Core{Server: at.url, NATS: c.carrier.url, Client: c.registry, Hub: c.hub, Ready: c.ready})
 		})
 	}
 	return group.Wait()
 }
 
-func (c *coreParts) apiServer(url string) (*apiserver.Server, error) {
-	authority, err := auth.OpenAuthority(Paths{c.settings.Data}.PKI())
-	if err != nil {
-		return nil, err
-	}
-	names := append([]string{"localhost", "127.0.0.1", "::1", hostOf(url)}, c.settings.API.Names...)
-	tls, err := authority.ServerConfig(names...)
-	if err != nil {
-		return nil, err
-	}
+func (c *coreParts) apiServer(authority *auth.Authority) (*apiserver.Server, error) {
 	tokens, err := auth.OpenTokens(filepath.Join(Paths{c.settings.Data}.Core(), "tokens.json"))
 	if err != nil {
 		return nil, err
@@ -299,24 +295,18 @@ func (c *coreParts) apiServer(url string) (*apiserver.Server, error) {
 		return nil, fmt.Errorf("make folder for uploads: %w", err)
 	}
 	return apiserver.New(apiserver.Config{
-		Client: c.registry, Authenticate: &auth.Authenticator{Tokens: tokens}, Authorize: auth.Roles{}, TLS: tls,
+		Client: c.registry, Authenticate: &auth.Authenticator{Tokens: tokens}, Authorize: auth.Roles{},
 		Log: c.log.With("part", "api"), Logs: c.hub, Blobs: c.carrier.bus, Scale: c.registry, Convert: c.registry, Metrics: &c.metrics, Plan: planner{c.reconciler}, Ready: c.ready,
 		Backup: c.backup, MaxBlob: limit.Value(), SpoolDir: spool,
 	})
 }
 
 // writeFiles writes what clients need to find the cluster.
-func (c *coreParts) writeFiles(url string) error {
-	paths := Paths{c.settings.Data}
-	authority, err := auth.OpenAuthority(paths.PKI())
-	if err != nil {
+func (c *coreParts) writeFiles(at *entrance) error {
+	if err := at.writeKubeconfigs(); err != nil {
 		return err
 	}
-	for path, user := range map[string]core.User{paths.Kubeconfig(): admin, paths.ReaderKubeconfig(): reader} {
-		if err := (auth.Kubeconfig{Server: url, Authority: authority, User: user}).WriteFile(path); err != nil {
-			return err
-		}
-	}
+	paths := Paths{c.settings.Data}
 	if err := writeSecret(paths.NATSAddress(), []byte(c.carrier.url+"\n")); err != nil {
 		return err
 	}
@@ -329,14 +319,6 @@ func (c *coreParts) writeFiles(url string) error {
 		return nil
 	}
 	return writeSecret(paths.ObserverCredentials(), observer)
-}
-
-func hostOf(url string) string {
-	host := strings.TrimPrefix(url, "https://")
-	if i := strings.LastIndex(host, ":"); i >= 0 {
-		host = host[:i]
-	}
-	return strings.Trim(host, "[]")
 }
 
 // drainTime bounds how long the end of a process may take.

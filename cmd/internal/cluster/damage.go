@@ -43,6 +43,14 @@ func inspectLog(s *settings.Settings, log *slog.Logger) error {
 	return nil
 }
 
+// unopened says of a store that was not opened what can be done about it.
+func unopened(s *settings.Settings, err error) error {
+	if store.Damaged(err) {
+		return damaged(s, err)
+	}
+	return err
+}
+
 // damaged says what can be done about a damaged log.
 func damaged(s *settings.Settings, err error) error {
 	if s.AcceptLoss {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -50,7 +51,13 @@ func deposed(err error) error {
 // leadership is the lease of the core that leads.
 type leadership struct {
 	lease    bus.Lease
+	log      *slog.Logger
 	deadline atomic.Pointer[time.Time]
+
+	stop   context.CancelFunc // of keep
+	kept   chan struct{}      // closed when keep has returned
+	lost   error              // valid once kept is closed: why the lease was lost
+	resign sync.Once
 }
 
 // Leading says whether the lease still runs. Both clocks must say so: the
@@ -67,6 +74,8 @@ type candidate struct {
 	log    *slog.Logger
 	// keyless is why this core cannot stand by another one; nil if it can.
 	keyless error
+	// resigned gets a value when a leader has given up the lease.
+	resigned <-chan struct{}
 }
 
 // newCandidate checks what a core needs to take over, so that it is said when
@@ -91,39 +100,51 @@ func newCandidate(p Paths, leases bus.Leases, log *slog.Logger) (*candidate, err
 	return c, err
 }
 
-// lead waits until this process may lead, and works as long as it does. It
-// gives the lease up when work has ended.
-func (c *candidate) lead(ctx context.Context, work func(context.Context, func() bool) error) error {
+// lead waits until this process may lead, and works as long as it does. work
+// is to call giveUp as soon as it writes no more; else the lease is given up
+// when it has ended.
+func (c *candidate) lead(ctx context.Context, work func(context.Context, *leadership) error) error {
 	lease, err := c.awaitLease(ctx)
 	if err != nil {
 		return err
 	}
-	l := &leadership{lease: lease}
+	l := &leadership{lease: lease, log: c.log, kept: make(chan struct{})}
 	l.note()
 	// The lease is kept while work drains, since work still writes then.
 	keeping, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
 	working, stopWorking := context.WithCancelCause(ctx)
-	kept := make(chan error, 1) // the one result
+	l.stop = stopKeeping
 	go func() {
-		err := l.keep(keeping)
-		stopWorking(err)
-		kept <- err
+		defer close(l.kept)
+		l.lost = l.keep(keeping)
+		stopWorking(l.lost)
 	}()
-	err = work(working, l.Leading)
+	err = work(working, l)
 	stopWorking(nil)
-	stopKeeping()
-	if lost := <-kept; lost != nil {
+	l.giveUp(ctx)
+	if l.lost != nil {
 		if err != nil && !errors.Is(err, context.Canceled) {
 			c.log.Info("parts of the core ended with the lease", "err", err)
 		}
-		return &errDeposed{lost}
-	}
-	resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if resigned := lease.Resign(resigning); resigned != nil {
-		c.log.Info("the lease was not given up, it runs out", "err", resigned)
+		return &errDeposed{l.lost}
 	}
 	return deposed(err)
+}
+
+// giveUp resigns the lease, once, and only if it was not lost.
+func (l *leadership) giveUp(ctx context.Context) {
+	l.resign.Do(func() {
+		l.stop()
+		<-l.kept
+		if l.lost != nil {
+			return
+		}
+		resigning, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if err := l.lease.Resign(resigning); err != nil {
+			l.log.Info("the lease was not given up, it runs out", "err", err)
+		}
+	})
 }
 
 // awaitLease takes the lease, waiting while another core holds it.
@@ -145,7 +166,7 @@ func (c *candidate) awaitLease(ctx context.Context) (bus.Lease, error) {
 		case errors.Is(err, bus.ErrConflict) && c.keyless != nil:
 			return nil, c.keyless
 		case errors.Is(err, bus.ErrConflict):
-			c.log.Info("another core leads, this one stands by and serves nothing", "err", err)
+			c.log.Info("another core leads, this one stands by", "err", err)
 		default:
 			c.log.Warn("the leader's lease cannot be taken, trying again", "err", err)
 		}
@@ -153,6 +174,7 @@ func (c *candidate) awaitLease(ctx context.Context) (bus.Lease, error) {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-c.resigned:
 		case <-time.After(leaseRetry):
 		}
 	}

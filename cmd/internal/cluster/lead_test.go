@@ -31,13 +31,13 @@ func TestLeadInTurn(t *testing.T) {
 		for i := range 3 {
 			c := testCandidate(t, hub, fmt.Sprint("core-", i))
 			go func() {
-				ended <- c.lead(t.Context(), func(ctx context.Context, leading func() bool) error {
-					if leaders.Add(1) != 1 || !leading() {
+				ended <- c.lead(t.Context(), func(ctx context.Context, l *leadership) error {
+					if leaders.Add(1) != 1 || !l.Leading() {
 						t.Error("two lead at once")
 					}
 					terms.Add(1)
 					time.Sleep(time.Minute) // many renewals
-					if !leading() {
+					if !l.Leading() {
 						t.Error("the lease was not renewed")
 					}
 					leaders.Add(-1)
@@ -101,12 +101,12 @@ func TestLeadLost(t *testing.T) {
 				c := testCandidate(t, memory.New(), "core")
 				from := time.Now().Add(time.Minute)
 				c.leases = &frozen{c.leases, from, tt.renewal}
-				err := c.lead(t.Context(), func(ctx context.Context, leading func() bool) error {
+				err := c.lead(t.Context(), func(ctx context.Context, l *leadership) error {
 					<-ctx.Done()
 					if took := time.Since(from); took > tt.within {
 						t.Errorf("told after %s, want %s", took, tt.within)
 					}
-					if tt.renewal == nil && leading() {
+					if tt.renewal == nil && l.Leading() {
 						t.Error("it still believes to lead")
 					}
 					return ctx.Err()
@@ -134,7 +134,7 @@ func TestLeadEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := testCandidate(t, memory.New(), "core")
-				err := c.lead(t.Context(), func(context.Context, func() bool) error { return tt.work })
+				err := c.lead(t.Context(), func(context.Context, *leadership) error { return tt.work })
 				if !errors.Is(err, tt.work) {
 					t.Errorf("it ended with %v, want %v", err, tt.work)
 				}
@@ -153,8 +153,8 @@ func TestStandByWithoutKeys(t *testing.T) {
 		hub := memory.New()
 		first, second := testCandidate(t, hub, "first"), testCandidate(t, hub, "second")
 		second.keyless = errors.New("no keys")
-		err := first.lead(t.Context(), func(context.Context, func() bool) error {
-			return second.lead(t.Context(), func(context.Context, func() bool) error {
+		err := first.lead(t.Context(), func(context.Context, *leadership) error {
+			return second.lead(t.Context(), func(context.Context, *leadership) error {
 				t.Error("both lead")
 				return nil
 			})
@@ -171,7 +171,7 @@ func TestLeadStops(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Hour, cancel)
 		first, second := testCandidate(t, hub, "first"), testCandidate(t, hub, "second")
-		err := first.lead(t.Context(), func(context.Context, func() bool) error {
+		err := first.lead(t.Context(), func(context.Context, *leadership) error {
 			return second.lead(ctx, nil)
 		})
 		if !errors.Is(err, context.Canceled) {

@@ -1,0 +1,259 @@
+package apiserver
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/weftrun/weft/core"
+)
+
+// ProxyConfig configures a Proxy. The zero value of an optional field means
+// its default.
+type ProxyConfig struct {
+	// Leader returns where the core that leads serves the API, such as
+	// "https://10.0.0.1:6443", and a context that ends when it leads no longer.
+	// While none is known it waits until ctx ends. Required.
+	Leader func(ctx context.Context) (server string, leads context.Context, err error)
+	// Authenticate recognises client certificates. Bearer tokens it need not
+	// know: the leader does. Required.
+	Authenticate Authenticator
+	// TLS is for the connections to the leader: the certificate of a member of
+	// core.GroupCores, and the cluster's authority. Required.
+	TLS *tls.Config
+	// Patience is how long a request waits for a core to lead; 5s.
+	Patience time.Duration
+	Log      *slog.Logger // optional, discards
+}
+
+// Proxy forwards requests to the core that leads, each under the identity of
+// who sent it. A request that the leader did not take, because it ended or
+// leads no longer, waits for the next leader; one of which it is not known
+// whether it was carried out is repeated only if it changes nothing. It may be
+// used concurrently.
+type Proxy struct {
+	config  ProxyConfig
+	reverse *httputil.ReverseProxy
+	leaders http.RoundTripper
+}
+
+// NewProxy checks c and returns a Proxy that forwards nothing yet.
+func NewProxy(c ProxyConfig) (*Proxy, error) {
+	if c.Leader == nil || c.Authenticate == nil || c.TLS == nil {
+		return nil, errors.New("configure API proxy: Leader, Authenticate and TLS are required")
+	}
+	setDefault(&c.Patience, 5*time.Second)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Proxy{config: c, leaders: &http.Transport{
+		TLSClientConfig:     c.TLS.Clone(),
+		ForceAttemptHTTP2:   true,
+		DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 5 * time.Second,
+		IdleConnTimeout:     90 * time.Second,
+		// A leader that stands still must not keep what waits for it.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 2 * time.Second, PingTimeout: 3 * time.Second},
+	}}
+	p.reverse = &httputil.ReverseProxy{
+		Rewrite:       func(*httputil.ProxyRequest) {}, // ServeHTTP has done it
+		Transport:     p,
+		FlushInterval: -1, // watches and logs are read as they come
+		ErrorLog:      slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
+		ErrorHandler:  p.fail,
+	}
+	return p, nil
+}
+
+// maxReplay bounds the body of a request that can be sent twice, in bytes.
+const maxReplay = 3 << 20
+
+// ServeHTTP implements http.Handler.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := p.identify(r); err != nil {
+		p.config.Log.Debug("request refused", "path", r.URL.Path, "err", err)
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		writeStatus(w, apierrors.NewUnauthorized("Unauthorized"))
+		return
+	}
+	if err := keepBody(r); err != nil {
+		writeStatus(w, apierrors.NewBadRequest("read the request's body: "+err.Error()))
+		return
+	}
+	p.reverse.ServeHTTP(w, r)
+}
+
+// identify puts the sender's identity into the headers. A token stays as it is:
+// the leader verifies it.
+func (p *Proxy) identify(r *http.Request) error {
+	for _, name := range [...]string{core.HeaderRemoteUser, core.HeaderRemoteUID, core.HeaderRemoteGroup} {
+		r.Header.Del(name)
+	}
+	if len(r.Header.Values("Authorization")) > 0 {
+		return nil
+	}
+	user, err := p.config.Authenticate.Authenticate(r)
+	if err != nil {
+		return err
+	}
+	r.Header.Set(core.HeaderRemoteUser, user.Name)
+	if user.UID != "" {
+		r.Header.Set(core.HeaderRemoteUID, user.UID)
+	}
+	for _, group := range user.Groups {
+		r.Header.Add(core.HeaderRemoteGroup, group)
+	}
+	return nil
+}
+
+// keepBody reads a body that is small enough, so that it can be sent again.
+func keepBody(r *http.Request) error {
+	if r.Body == nil || r.ContentLength <= 0 || r.ContentLength > maxReplay {
+		return nil
+	}
+	body := make([]byte, r.ContentLength)
+	if _, err := io.ReadFull(r.Body, body); err != nil {
+		return err
+	}
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	r.Body, _ = r.GetBody()
+	return nil
+}
+
+// Errors of a request that reached no leader.
+var (
+	errNoLeader = errors.New("no core leads now")
+	errUnsure   = errors.New("the core that led is gone, and it is not known whether it carried the request out")
+)
+
+// leaderGrace is for how long requests may go on at a core that leads no
+// longer: one that ended in order still answers that it did not carry them out.
+const leaderGrace = 500 * time.Millisecond
+
+// retryLeader is the pause before a leader that did not answer is asked for
+// again.
+const retryLeader = 20 * time.Millisecond
+
+// RoundTrip implements http.RoundTripper: it sends the request to whoever
+// leads, again if need be.
+func (p *Proxy) RoundTrip(r *http.Request) (*http.Response, error) {
+	patience, cancel := context.WithTimeout(r.Context(), p.config.Patience)
+	defer cancel()
+	for {
+		server, leads, err := p.config.Leader(patience)
+		if err != nil {
+			if r.Context().Err() != nil {
+				return nil, r.Context().Err()
+			}
+			return nil, errNoLeader
+		}
+		answer, again, err := p.try(r, server, leads)
+		if !again {
+			return answer, err
+		}
+		p.config.Log.Debug("the leader did not take a request", "server", server, "path", r.URL.Path, "err", err)
+		select {
+		case <-time.After(retryLeader):
+		case <-patience.Done():
+			if r.Context().Err() != nil {
+				return nil, r.Context().Err()
+			}
+			return nil, errNoLeader
+		}
+	}
+}
+
+// try sends the request to one leader. again says that it was not carried out,
+// or changes nothing, and can be sent again.
+func (p *Proxy) try(r *http.Request, server string, leads context.Context) (answer *http.Response, again bool, err error) {
+	base, err := url.Parse(server)
+	if err != nil {
+		return nil, false, fmt.Errorf("address of the leader: %w", err)
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	stop := context.AfterFunc(leads, func() {
+		timer := time.AfterFunc(leaderGrace, func() { cancel(errNoLeader) })
+		context.AfterFunc(ctx, func() { timer.Stop() })
+	})
+	out := r.Clone(ctx)
+	out.URL.Scheme, out.URL.Host = base.Scheme, base.Host
+	if r.GetBody != nil {
+		if out.Body, err = r.GetBody(); err != nil {
+			return nil, false, err
+		}
+	}
+	answer, err = p.leaders.RoundTrip(out)
+	if err != nil {
+		stop()
+		cancel(nil)
+		return nil, r.Context().Err() == nil && p.repeatable(r, err), unsure(r, err)
+	}
+	// A store that has ended carries nothing out, and says to come again.
+	if answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Retry-After") != "" && replayable(r) {
+		_ = answer.Body.Close() // is not needed
+		stop()
+		cancel(nil)
+		return nil, true, errNoLeader
+	}
+	answer.Body = &following{ReadCloser: answer.Body, done: func() { stop(); cancel(nil) }}
+	return answer, false, nil
+}
+
+// repeatable tells whether a request that failed can be sent again.
+func (p *Proxy) repeatable(r *http.Request, err error) bool {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return replayable(r) // it was never sent
+	}
+	return r.Method == http.MethodGet || r.Method == http.MethodHead
+}
+
+func replayable(r *http.Request) bool {
+	return r.Body == nil || r.Body == http.NoBody || r.GetBody != nil || r.ContentLength == 0
+}
+
+// unsure marks the error of a request that may have been carried out.
+func unsure(r *http.Request, err error) error {
+	var dial *net.OpError
+	if r.Method == http.MethodGet || r.Method == http.MethodHead || errors.As(err, &dial) && dial.Op == "dial" {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errUnsure, err)
+}
+
+// following is a body that ends when its leader leads no longer.
+type following struct {
+	io.ReadCloser
+	done func()
+}
+
+func (f *following) Close() error {
+	defer f.done()
+	return f.ReadCloser.Close()
+}
+
+// fail answers a request that got no answer.
+func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		return
+	}
+	p.config.Log.Debug("request was not forwarded", "method", r.Method, "path", r.URL.Path, "err", err)
+	if errors.Is(err, errUnsure) {
+		writeStatus(w, apierrors.NewTimeoutError(errUnsure.Error(), 1))
+		return
+	}
+	status := failure(http.StatusServiceUnavailable, "ServiceUnavailable", "this core stands by, and no other one leads now: try again")
+	status.ErrStatus.Details.RetryAfterSeconds = 1
+	writeStatus(w, status)
+}

@@ -1,0 +1,207 @@
+package apiserver_test
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/weftrun/weft/core"
+	"github.com/weftrun/weft/core/apiserver"
+)
+
+// leaders is who leads, one after the other.
+type leaders struct {
+	mu     sync.Mutex
+	server string
+	leads  context.Context
+	end    context.CancelFunc
+}
+
+func (l *leaders) become(ctx context.Context, server string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.end != nil {
+		l.end()
+	}
+	l.server = server
+	l.leads, l.end = context.WithCancel(ctx)
+}
+
+func (l *leaders) leader(ctx context.Context) (string, context.Context, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.server == "" {
+		return "", nil, context.DeadlineExceeded
+	}
+	return l.server, l.leads, nil
+}
+
+type rita struct{}
+
+func (rita) Authenticate(r *http.Request) (core.User, error) {
+	if r.Header.Get("Stranger") != "" {
+		return core.User{}, fmt.Errorf("no")
+	}
+	return core.User{Name: "rita", Groups: []string{"readers", "all"}}, nil
+}
+
+// standby returns a proxy before the leaders, and how to ask it.
+func standby(t *testing.T, l *leaders) (ask func(method, path, body string, headers ...string) (int, string)) {
+	t.Helper()
+	p, err := apiserver.NewProxy(apiserver.ProxyConfig{
+		Leader: l.leader, Authenticate: rita{}, TLS: &tls.Config{InsecureSkipVerify: true}, Patience: 2 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(p)
+	t.Cleanup(server.Close)
+	return func(method, path, body string, headers ...string) (int, string) {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(headers); i += 2 {
+			request.Header.Set(headers[i], headers[i+1])
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = response.Body.Close() }() // only read
+		data, err := io.ReadAll(response.Body)
+		if err != nil {
+			return response.StatusCode, "broken: " + err.Error()
+		}
+		return response.StatusCode, string(data)
+	}
+}
+
+func tlsServer(t *testing.T, h http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	return s
+}
+
+// TestProxyIdentity: the leader is told who asks, by the proxy alone.
+func TestProxyIdentity(t *testing.T) {
+	s := tlsServer(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		_, _ = fmt.Fprintf(w, "%s %s %s user=%q groups=%q token=%q", r.Method, r.URL, body,
+			r.Header.Get("X-Remote-User"), r.Header.Values("X-Remote-Group"), r.Header.Get("Authorization"))
+	})
+	l := &leaders{}
+	l.become(t.Context(), s.URL)
+	ask := standby(t, l)
+	if code, got := ask("POST", "/api/v1/x?a=b", "body", "X-Remote-User", "admin", "X-Remote-Group", "system:masters"); code != 200 ||
+		got != `POST /api/v1/x?a=b body user="rita" groups=["readers" "all"] token=""` {
+		t.Errorf("%d %s", code, got)
+	}
+	if code, got := ask("GET", "/", "", "Authorization", "Bearer t", "X-Remote-User", "admin"); code != 200 || got != `GET /  user="" groups=[] token="Bearer t"` {
+		t.Errorf("%d %s", code, got)
+	}
+	if code, got := ask("GET", "/", "", "Stranger", "yes"); code != 401 || !strings.Contains(got, `"reason":"Unauthorized"`) {
+		t.Errorf("%d %s", code, got)
+	}
+}
+
+// TestProxyTakeOver: a request that the leader did not take waits for the next
+// one; one that may have been carried out is not sent twice.
+func TestProxyTakeOver(t *testing.T) {
+	var served atomic.Int32
+	next := tlsServer(t, func(w http.ResponseWriter, r *http.Request) {
+		served.Add(1)
+		body, _ := io.ReadAll(r.Body)
+		_, _ = fmt.Fprintf(w, "next %s", body)
+	})
+	still := make(chan struct{})
+	defer close(still)
+	for name, tt := range map[string]struct {
+		before func(l *leaders, w http.ResponseWriter) // what the leader does
+		method string
+		code   int
+		want   string
+		served int32
+	}{
+		"its store has ended": {func(l *leaders, w http.ResponseWriter) {
+			l.become(context.Background(), next.URL)
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}, "POST", 200, "next body", 1},
+		"it breaks off, a change": {func(l *leaders, _ http.ResponseWriter) {
+			l.become(context.Background(), next.URL)
+			panic(http.ErrAbortHandler)
+		}, "POST", 504, `"reason":"Timeout"`, 0},
+		"it breaks off, a question": {func(l *leaders, _ http.ResponseWriter) {
+			l.become(context.Background(), next.URL)
+			panic(http.ErrAbortHandler)
+		}, "GET", 200, "next", 1},
+		"it stands still": {func(l *leaders, _ http.ResponseWriter) {
+			l.become(context.Background(), next.URL)
+			<-still
+		}, "GET", 200, "next", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			served.Store(0)
+			l := &leaders{}
+			first := tlsServer(t, func(w http.ResponseWriter, _ *http.Request) { tt.before(l, w) })
+			l.become(t.Context(), first.URL)
+			code, got := standby(t, l)(tt.method, "/", "body")
+			if code != tt.code || !strings.Contains(got, tt.want) || served.Load() != tt.served {
+				t.Errorf("%d %s, the next leader served %d", code, got, served.Load())
+			}
+		})
+	}
+	t.Run("it is gone", func(t *testing.T) {
+		served.Store(0)
+		l := &leaders{}
+		first := tlsServer(t, nil)
+		l.become(t.Context(), first.URL)
+		first.Close()
+		time.AfterFunc(50*time.Millisecond, func() { l.become(context.Background(), next.URL) })
+		if code, got := standby(t, l)("POST", "/", "body"); code != 200 || got != "next body" || served.Load() != 1 {
+			t.Errorf("%d %s", code, got)
+		}
+	})
+	t.Run("nobody leads", func(t *testing.T) {
+		if code, got := standby(t, &leaders{})("POST", "/", "body"); code != 503 || !strings.Contains(got, "retryAfterSeconds") {
+			t.Errorf("%d %s", code, got)
+		}
+	})
+}
+
+// TestProxyEndsWatches: what is read from a leader ends when it leads no longer.
+func TestProxyEndsWatches(t *testing.T) {
+	begun := make(chan struct{})
+	s := tlsServer(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "first\n")
+		_ = http.NewResponseController(w).Flush()
+		close(begun)
+		<-r.Context().Done()
+	})
+	l := &leaders{}
+	l.become(t.Context(), s.URL)
+	ask := standby(t, l)
+	go func() {
+		<-begun
+		l.become(context.Background(), "https://127.0.0.1:1")
+	}()
+	if code, got := ask("GET", "/watch", ""); code != 200 || !strings.HasPrefix(got, "broken: ") {
+		t.Errorf("%d %q", code, got)
+	}
+}
