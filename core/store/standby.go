@@ -15,7 +15,6 @@ import (
 type Standby struct {
 	recovery *recovery
 	loaded   bool
-	began    time.Time
 }
 
 // Follow recovers the state as Open does, and leaves the log as it is: whoever
@@ -40,7 +39,7 @@ func newStandby(config Config) (*Standby, error) {
 	if err := r.readMark(); err != nil {
 		return nil, err
 	}
-	return &Standby{recovery: r, began: time.Now()}, nil
+	return &Standby{recovery: r}, nil
 }
 
 // CatchUp applies what was logged since. If so much was logged that a snapshot
@@ -93,6 +92,7 @@ func (s *Standby) Sequence() uint64 { return s.recovery.store.log.last }
 // of Config.Leading if it is not nil. The Standby has become the Store: it must
 // not be used afterwards, unless there was an error.
 func (s *Standby) Lead(ctx context.Context, leading func() bool) (*Store, error) {
+	start := time.Now()
 	if leading != nil {
 		s.recovery.config.Leading = leading
 	}
@@ -113,6 +113,6 @@ func (s *Standby) Lead(ctx context.Context, leading func() bool) (*Store, error)
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	r.config.Logger.Info("store opened", "term", r.store.term, "revision", r.store.revision, "objects", r.store.state.objects,
-		"records", r.records, "took", time.Since(s.began))
+		"records", r.records, "took", time.Since(start))
 	return r.store, nil
 }
