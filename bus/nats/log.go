@@ -90,6 +90,11 @@ func (l *streamLog) wrap(what string, err error) error {
 	return fmt.Errorf("%s log %s: %w", what, l.name, translate(err))
 }
 
+// appendTimeout bounds one append. A request that was lost with the server that
+// it went to gets no answer at all, and whoever appends can read what became of
+// it: so it is better to ask soon.
+const appendTimeout = 2 * time.Second
+
 // Append implements bus.Log. It is the hot path of every write: one request,
 // one fsync.
 func (l *streamLog) Append(ctx context.Context, last uint64, record []byte) (uint64, error) {
@@ -126,18 +131,19 @@ func (l *streamLog) Append(ctx context.Context, last uint64, record []byte) (uin
 	return ack.Sequence, nil
 }
 
-// taking bounds a write by the default time-out, and by the server's ceasing to
-// take any.
+// taking bounds an append by appendTimeout, and by the server's ceasing to take
+// any.
 func (c *Conn) taking(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	timeout := min(appendTimeout, c.config.Timeout)
 	if c.config.Taking == nil {
-		ctx, cancel := bounded(ctx, c.config.Timeout)
+		ctx, cancel := bounded(ctx, timeout)
 		return ctx, cancel, nil
 	}
 	taking, err := c.config.Taking()
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	stop := context.AfterFunc(taking, cancel)
 	return ctx, func() { stop(); cancel() }, nil
 }

@@ -195,6 +195,7 @@ func (m *member) lead(ctx context.Context, l *leadership, standby *store.Standby
 
 // announce says who leads until ctx ends.
 func (m *member) announce(ctx context.Context, says announcement) error {
+	m.log.Info("this core answers the API", "api", says.Server, "term", says.Term)
 	tick := time.NewTicker(leaseRenew)
 	defer tick.Stop()
 	for {
@@ -223,4 +224,5 @@ func (m *member) handOver(ctx context.Context, l *leadership, says announcement)
 	if err != nil {
 		m.log.Debug("it was not said that this core resigned", "err", err)
 	}
+	m.log.Info("the store has ended, and the lease was given up", "term", says.Term)
 }
