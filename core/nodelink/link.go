@@ -43,7 +43,7 @@ type Link struct {
 	connected  chan struct{} // closed once bus is there
 	bus        bus.Bus       // to be read once connected is closed
 	registered chan struct{} // closed at the first registration
-	asking     sync.Mutex    // held while a registration is under way
+	asking     chan struct{} // holds one element while a registration is under way
 
 	// mu guards what follows.
 	mu       sync.Mutex
@@ -91,7 +91,7 @@ func DialLink(who bus.Identity, dial func(context.Context) (bus.Bus, error), log
 		return nil, fmt.Errorf("nodelink: the connection is that of %s, not of a node", who)
 	}
 	return &Link{
-		who: who, process: rand.Text(), dial: dial, log: log, connected: make(chan struct{}), registered: make(chan struct{}),
+		who: who, process: rand.Text(), dial: dial, log: log, connected: make(chan struct{}), registered: make(chan struct{}), asking: make(chan struct{}, 1),
 		reports: map[types.UID]report{}, most: batchMax, wake: make(chan struct{}, 1),
 	}, nil
 }
@@ -156,8 +156,12 @@ func (l *Link) call(ctx context.Context, method string, question, answer any) er
 
 // Register implements core.NodeLink.
 func (l *Link) Register(ctx context.Context, node *corev1.Node) (int64, error) {
-	l.asking.Lock()
-	defer l.asking.Unlock()
+	select {
+	case l.asking <- struct{}{}:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	defer func() { <-l.asking }()
 	return l.register(ctx, node)
 }
 
@@ -189,12 +193,10 @@ func (l *Link) register(ctx context.Context, node *corev1.Node) (int64, error) {
 // registerAgain has the core that leads say who it is, which it can only if it
 // does lead. It returns the core's term.
 func (l *Link) registerAgain(ctx context.Context) (term uint64, err error) {
-	l.asking.Lock()
-	defer l.asking.Unlock()
 	l.mu.Lock()
 	node := l.node
 	l.mu.Unlock()
-	epoch, err := l.register(ctx, node)
+	epoch, err := l.Register(ctx, node)
 	if err != nil {
 		return 0, err
 	}

@@ -170,7 +170,8 @@ func (w *world) assemble(c *coreRun, kept *store.Store) ([]func(context.Context)
 	}
 	hub, err := nodelink.New(nodelink.Config{
 		Bus: c.conn, Client: client, Events: recorder, Logger: w.log, Term: func() uint64 { return uint64(kept.Term()) },
-		Blob: func(context.Context, string) (io.ReadCloser, error) { return nil, bus.ErrNotFound },
+		Usage: func(string, core.NodeUsage) {},
+		Blob:  func(context.Context, string) (io.ReadCloser, error) { return nil, bus.ErrNotFound },
 	})
 	if err != nil {
 		return nil, err

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// settleFor is how long everything may take to be as it must be: a container
+// that was lost again and again waits for up to five minutes.
+const settleFor = 7 * time.Minute
+
+// settle waits until everything is as it must be, or says what is not.
+func (u *users) settle(ctx context.Context) error {
+	for begin := time.Now(); ; wait(ctx, 200*time.Millisecond) {
+		err := u.check(ctx)
+		if err == nil || ctx.Err() != nil || time.Since(begin) > settleFor {
+			return err
+		}
+	}
+}
+
+func (u *users) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	var errs []error
+	for _, one := range u.all {
+		errs = append(errs, one.lost)
+	}
+	errs = append(errs, u.checkDeployments(ctx), u.checkJobs(ctx), u.checkPods(ctx), u.checkProcesses(ctx))
+	return errors.Join(errs...)
+}
+
+func (u *users) checkDeployments(ctx context.Context) error {
+	list, err := u.client.AppsV1().Deployments(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	wanted := map[string]int32{}
+	for _, one := range u.all {
+		for name, n := range one.deployments {
+			wanted[name] = n
+		}
+	}
+	var errs []error
+	for i := range list.Items {
+		d := &list.Items[i]
+		n, ok := wanted[d.Name]
+		delete(wanted, d.Name)
+		if !ok {
+			errs = append(errs, fmt.Errorf("deployment %s was deleted and is there", d.Name))
+		} else if s := &d.Status; *d.Spec.Replicas != n || s.Replicas != n || s.AvailableReplicas != n || s.ObservedGeneration != d.Generation {
+			errs = append(errs, fmt.Errorf("deployment %s: %d replicas are wanted; spec %d, status %d, available %d", d.Name, n, *d.Spec.Replicas, s.Replicas, s.AvailableReplicas))
+		}
+	}
+	for name := range wanted {
+		errs = append(errs, fmt.Errorf("deployment %s was acknowledged and is not there", name))
+	}
+	return errors.Join(errs...)
+}
+
+func (u *users) checkJobs(ctx context.Context) error {
+	list, err := u.client.BatchV1().Jobs(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	wanted := map[string]int32{}
+	for _, one := range u.all {
+		for name, n := range one.jobs {
+			wanted[name] = n
+		}
+	}
+	var errs []error
+	for i := range list.Items {
+		j := &list.Items[i]
+		n, ok := wanted[j.Name]
+		delete(wanted, j.Name)
+		if !ok {
+			errs = append(errs, fmt.Errorf("job %s was deleted and is there", j.Name))
+		} else if j.Status.Succeeded != n || !complete(j) {
+			errs = append(errs, fmt.Errorf("job %s: %d completions are wanted; %d succeeded, %d active, %d failed", j.Name, n, j.Status.Succeeded, j.Status.Active, j.Status.Failed))
+		}
+	}
+	for name := range wanted {
+		errs = append(errs, fmt.Errorf("job %s was acknowledged and is not there", name))
+	}
+	return errors.Join(errs...)
+}
+
+func complete(j *batchv1.Job) bool {
+	for _, c := range j.Status.Conditions {
+		if c.Type == batchv1.JobComplete && c.Status == corev1.ConditionTrue {
+			return true
+		}
+	}
+	return false
+}
+
+// checkPods compares the informer's cache with the store, and looks for pods
+// that nobody wants.
+func (u *users) checkPods(ctx context.Context) error {
+	list, err := u.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	cached := map[string]string{}
+	for _, o := range u.pods.GetStore().List() {
+		if pod, ok := o.(*corev1.Pod); ok {
+			cached[pod.Name] = pod.ResourceVersion
+		}
+	}
+	var errs []error
+	for i := range list.Items {
+		pod := &list.Items[i]
+		if pod.DeletionTimestamp != nil {
+			errs = append(errs, fmt.Errorf("pod %s on %q does not go", pod.Name, pod.Spec.NodeName))
+		}
+		if cached[pod.Name] != pod.ResourceVersion {
+			errs = append(errs, fmt.Errorf("the informer has pod %s at %q, the store at %s", pod.Name, cached[pod.Name], pod.ResourceVersion))
+		}
+		if len(pod.OwnerReferences) == 0 {
+			errs = append(errs, fmt.Errorf("pod %s is nobody's", pod.Name))
+		}
+	}
+	if len(cached) != len(list.Items) {
+		errs = append(errs, fmt.Errorf("the informer has %d pods, the store %d", len(cached), len(list.Items)))
+	}
+	return errors.Join(errs...)
+}
+
+// checkProcesses tells whether each process is there once.
+func (u *users) checkProcesses(ctx context.Context) error {
+	var errs []error
+	for _, t := range u.c.targets() {
+		found := t.part.processes(t.text)
+		if len(found) != 1 {
+			errs = append(errs, fmt.Errorf("%d processes are %s", len(found), t.name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// finish is the last check: of the whole history, and of what has grown.
+func (u *users) finish() error { return u.history.Check(time.Minute) }

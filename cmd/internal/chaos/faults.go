@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+	"time"
+)
+
+// target is a process to which bad things are done.
+type target struct {
+	name string
+	part *part
+	text string // in its command line
+}
+
+func (c *cluster) targets() []target {
+	all := []target{{"the core", c.core, "weft core"}, {"the plugin", c.core, "weft plugin"}}
+	for _, p := range c.nodes {
+		all = append(all, target{"the agent of " + p.name, p, "weft node"}, target{"the executor of " + p.name, p, "weft executor"})
+	}
+	return all
+}
+
+// fault does one bad thing, undoes it, and says what it was.
+func (c *cluster) fault(ctx context.Context, r *rand.Rand) string {
+	t := c.targets()[r.IntN(6)]
+	switch r.IntN(5) {
+	case 0, 1, 2:
+		c.kill(t)
+		return t.name + " was killed"
+	case 3:
+		d := time.Duration(200+r.IntN(6000)) * time.Millisecond
+		c.freeze(ctx, t, d)
+		return fmt.Sprintf("%s stood still for %s", t.name, d)
+	}
+	p := c.nodes[r.IntN(len(c.nodes))]
+	d := time.Duration(500+r.IntN(12_000)) * time.Millisecond
+	what := fmt.Sprintf("%s was cut off for %s", p.name, d)
+	p.proxy.setCut(true)
+	if r.IntN(2) == 0 { // and something else meanwhile
+		wait(ctx, d/3)
+		c.kill(t)
+		what += ", and " + t.name + " was killed meanwhile"
+		d -= d / 3
+	}
+	wait(ctx, d)
+	p.proxy.setCut(false)
+	return what
+}
+
+func (c *cluster) kill(t target) {
+	for _, p := range t.part.processes(t.text) {
+		_ = syscall.Kill(p.pid, syscall.SIGKILL) // it may have ended
+	}
+}
+
+func (c *cluster) freeze(ctx context.Context, t target, d time.Duration) {
+	frozen := t.part.processes(t.text)
+	for _, p := range frozen {
+		_ = syscall.Kill(p.pid, syscall.SIGSTOP) // it may have ended
+	}
+	wait(ctx, d)
+	for _, p := range frozen {
+		_ = syscall.Kill(p.pid, syscall.SIGCONT) // it may have been killed as hanging
+	}
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// process is one of a part's.
+type process struct {
+	pid     int
+	command string
+}
+
+// processes are those of the part whose command line contains text, by the
+// part's own copy of the binary.
+func (p *part) processes(text string) []process {
+	paths, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil
+	}
+	var found []process
+	for _, path := range paths {
+		line, err := os.ReadFile(filepath.Join(path, "cmdline"))
+		if err != nil || !bytes.HasPrefix(line, []byte(p.binary+"\x00")) {
+			continue // it has ended, or is another's
+		}
+		command := strings.TrimSpace(strings.ReplaceAll(string(line), "\x00", " "))
+		pid, err := strconv.Atoi(filepath.Base(path))
+		if err == nil && strings.Contains(command, text) {
+			found = append(found, process{pid, command})
+		}
+	}
+	return found
+}
+
+// usage is what a process holds that may leak.
+type usage struct{ descriptors, goroutines int }
+
+// usage of the process that serves a debug socket.
+func (p *part) usage(ctx context.Context, socket string, pid int) (usage, error) {
+	var u usage
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return u, err
+	}
+	u.descriptors = len(entries)
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", filepath.Join(p.folder, "debug", socket+".sock"))
+		},
+	}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://weft/debug/pprof/goroutine?debug=1", nil)
+	if err != nil {
+		return u, err
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return u, err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	if err != nil {
+		return u, err
+	}
+	_, err = fmt.Sscanf(string(text), "goroutine profile: total %d", &u.goroutines)
+	return u, err
+}
