@@ -51,6 +51,7 @@ func newFollower(l *Link, since uint64, sink core.DesiredSink) *follower {
 	admitted := l.admitted
 	l.mu.Unlock()
 	f.believe(admitted)
+	f.term = max(f.term, admitted)
 	return f
 }
 

@@ -414,3 +414,48 @@ func TestRegisteredTwice(t *testing.T) {
 		}
 	})
 }
+
+// TestDeposed: a core that stood still while another took over must not take
+// care of what it knows nothing of, nor say what is desired.
+func TestDeposed(t *testing.T) {
+	run(t, func(w *world, n *node) {
+		asked := 0
+		w.carry.OnDeliver(func(from, _ bus.Identity, m bus.Message) memory.Fate {
+			if from == nodeID && strings.HasSuffix(m.Subject, ".observe") {
+				asked++ // under the carrier's lock
+			}
+			return memory.Fate{}
+		})
+		w.client.depose(true)
+		n.Report(core.Observed{Key: podKey("new"), UID: "made by the other core", Status: corev1.PodStatus{Phase: corev1.PodSucceeded}})
+		time.Sleep(10 * time.Second)
+		w.carry.OnDeliver(nil)
+		if asked < 5 {
+			t.Errorf("what was observed was sent %d times", asked)
+		}
+		other := &sink{}
+		conn := w.carry.Connect(nodeID)
+		defer func() { _ = conn.Close() }() // the test is over
+		link, err := nodelink.NewLink(conn, quiet())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(w.t.Context())
+		defer cancel()
+		done := make(chan error, 1) // the one result
+		go func() { done <- link.Follow(ctx, 0, other) }()
+		time.Sleep(10 * time.Second)
+		if other.resets != 0 {
+			t.Error("it said what is desired")
+		}
+		w.client.depose(false)
+		time.Sleep(3 * time.Second)
+		if other.brief(); other.resets == 0 {
+			t.Error("the core that leads did not say what is desired")
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -32,7 +32,11 @@ func (h *Hub) observe(ctx context.Context, m bus.Message) (bus.Message, error) {
 	if err != nil {
 		return bus.Message{}, refuse(err)
 	}
-	switch _, epoch := h.node(name); {
+	_, epoch := h.node(name)
+	if err := h.leads(ctx); err != nil {
+		return bus.Message{}, err
+	}
+	switch {
 	case epoch == 0:
 		return bus.Message{}, errors.New(errRemoved)
 	case epoch < o.Epoch:
@@ -66,6 +70,10 @@ func (h *Hub) observe(ctx context.Context, m bus.Message) (bus.Message, error) {
 		})
 	}
 	_ = group.Wait() // the functions return no errors
+	// Of a pod that is not there nothing was written, so nothing was fenced.
+	if err := h.leads(ctx); err != nil {
+		return bus.Message{}, err
+	}
 	return reply(answer)
 }
 

@@ -62,12 +62,22 @@ func (h *Hub) register(ctx context.Context, m bus.Message) (bus.Message, error) 
 	if err := h.renew(ctx, name); err != nil {
 		return bus.Message{}, fmt.Errorf("register node %s: %w", name, err)
 	}
-	// If nothing had to be written, this tells whether this core does lead.
-	if _, err := h.config.Client.WaitFor(ctx, 0); err != nil {
+	if err := h.leads(ctx); err != nil { // perhaps nothing had to be written
 		return bus.Message{}, fmt.Errorf("register node %s: %w", name, err)
 	}
 	h.config.Logger.Info("node registered", "node", name, "epoch", epoch)
 	return reply(registered{Epoch: epoch, Term: h.config.Term()})
+}
+
+// leads returns an error if what this core knows may not be the truth any more:
+// one that stood still and did not notice yet that another leads must not tell a
+// node that its pods are gone, or that what it observed is taken care of. It is
+// to be asked after what the answer is made of was read.
+func (h *Hub) leads(ctx context.Context) error {
+	if _, err := h.config.Client.WaitFor(ctx, 0); err != nil {
+		return fmt.Errorf("this core may not lead any more: %w", err)
+	}
+	return nil
 }
 
 // restrictedLabels are those by which an administrator sets nodes apart; a node
@@ -184,6 +194,9 @@ func (h *Hub) sync(ctx context.Context, _ bus.Message, s bus.Stream) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
 	frames, objects := h.frames(name)
+	if err := h.leads(ctx); err != nil {
+		return fmt.Errorf("send node %s its set: %w", name, err)
+	}
 	out := bufio.NewWriterSize(s, 64<<10)
 	for i := range frames {
 		if objects[i] != nil {

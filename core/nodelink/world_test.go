@@ -2,6 +2,7 @@ package nodelink_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -38,6 +39,23 @@ type client struct {
 	mu      sync.Mutex
 	expired chan struct{}
 	refuse  func(key core.Key) error
+	deposed bool // another core leads
+}
+
+func (c *client) WaitFor(ctx context.Context, revision int64) (core.Snapshot, error) {
+	c.mu.Lock()
+	deposed := c.deposed
+	c.mu.Unlock()
+	if deposed {
+		return nil, errors.New("another leads")
+	}
+	return c.Client.WaitFor(ctx, revision)
+}
+
+func (c *client) depose(yes bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deposed = yes
 }
 
 func (c *client) Mutate(ctx context.Context, key core.Key, change func(core.Object) error, o core.WriteOptions) (core.Object, error) {
