@@ -12,6 +12,8 @@ FUZZTIME    ?= 20s
 BENCHTIME   ?= 200ms
 REV         ?= HEAD
 SOAK_SEEDS  ?= 10000
+CHAOS_FAULTS ?= 200
+CHAOS_SEED  ?= 0
 
 .PHONY: help
 help: ## list the targets
@@ -111,6 +113,11 @@ fuzz: ## every fuzz target for FUZZTIME each
 .PHONY: soak
 soak: ## simulated clusters under faults, one for each of SOAK_SEEDS seeds; SOAK_SEED repeats one
 	SOAK_SEEDS=$(SOAK_SEEDS) $(GO) test -count=1 -timeout 0 -run 'TestSoak|TestFailedSeeds' ./cmd/internal/sim
+
+.PHONY: chaos
+chaos: build ## a cluster of processes of which one is killed, stopped or cut off CHAOS_FAULTS times; CHAOS_SEED repeats
+	$(GO) build -o bin/chaos ./cmd/internal/chaos
+	bin/chaos -faults $(CHAOS_FAULTS) -seed $(CHAOS_SEED)
 
 .PHONY: clean
 clean: ## remove what was built

@@ -145,5 +145,55 @@ func (u *users) checkProcesses(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// finish is the last check: of the whole history, and of what has grown.
-func (u *users) finish() error { return u.history.Check(time.Minute) }
+// finish is the last check: of the whole history, and, once all is deleted, of
+// what has not been given back.
+func (u *users) finish(ctx context.Context) error {
+	if err := u.history.Check(time.Minute); err != nil {
+		return err
+	}
+	for _, one := range u.all {
+		clear(one.deployments)
+		clear(one.jobs)
+	}
+	background := metav1.DeletePropagationBackground
+	err := errors.Join(
+		u.client.AppsV1().Deployments(namespace).DeleteCollection(ctx, metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{}),
+		u.client.BatchV1().Jobs(namespace).DeleteCollection(ctx, metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{}),
+	)
+	if err != nil {
+		return err
+	}
+	if err := u.settle(ctx); err != nil {
+		return fmt.Errorf("after all was deleted: %w", err)
+	}
+	for begin := time.Now(); ; wait(ctx, time.Second) {
+		now, err := u.c.usages(ctx)
+		if err == nil {
+			err = grown(u.idle, now)
+		}
+		if err == nil || ctx.Err() != nil || time.Since(begin) > leakPatience {
+			return err
+		}
+	}
+}
+
+// leakPatience is how long processes may take to give back what they held.
+const leakPatience = time.Minute
+
+// What a process at rest may hold more than at its start: connections that are
+// kept, and pools.
+const (
+	moreDescriptors = 40
+	moreGoroutines  = 120
+)
+
+// grown tells which processes hold more at rest than they did before the work.
+func grown(before, after map[string]usage) error {
+	var errs []error
+	for name, now := range after {
+		if was := before[name]; now.descriptors > was.descriptors+moreDescriptors || now.goroutines > was.goroutines+moreGoroutines {
+			errs = append(errs, fmt.Errorf("%s holds %d descriptors and %d goroutines, at the start %d and %d", name, now.descriptors, now.goroutines, was.descriptors, was.goroutines))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -112,7 +112,7 @@ func run(ctx context.Context, o *options) (done int, err error) {
 	if ctx.Err() != nil {
 		return done, ctx.Err()
 	}
-	return done, users.finish()
+	return done, users.finish(ctx)
 }
 
 // pause lets so many milliseconds pass.

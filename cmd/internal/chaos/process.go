@@ -45,8 +45,34 @@ func (p *part) processes(text string) []process {
 // usage is what a process holds that may leak.
 type usage struct{ descriptors, goroutines int }
 
-// usage of the process that serves a debug socket.
-func (p *part) usage(ctx context.Context, socket string, pid int) (usage, error) {
+// atRest waits until every process is there, and returns what each holds.
+func (c *cluster) atRest(ctx context.Context) (map[string]usage, error) {
+	for begin := time.Now(); ; wait(ctx, 200*time.Millisecond) {
+		all, err := c.usages(ctx)
+		if err == nil || ctx.Err() != nil || time.Since(begin) > time.Minute {
+			return all, err
+		}
+	}
+}
+
+// usages are those of all processes, by their names.
+func (c *cluster) usages(ctx context.Context) (map[string]usage, error) {
+	all := map[string]usage{}
+	for _, t := range c.targets() {
+		found := t.part.processes(t.text)
+		sockets, err := filepath.Glob(filepath.Join(t.part.folder, "debug", strings.TrimPrefix(t.text, "weft ")+"*.sock"))
+		if err != nil || len(found) != 1 || len(sockets) != 1 {
+			return nil, fmt.Errorf("%s: %d processes with %d debug sockets", t.name, len(found), len(sockets))
+		}
+		if all[t.name], err = usageOf(ctx, sockets[0], found[0].pid); err != nil {
+			return nil, fmt.Errorf("%s: %w", t.name, err)
+		}
+	}
+	return all, nil
+}
+
+// usageOf is that of the process that serves a debug socket.
+func usageOf(ctx context.Context, socket string, pid int) (usage, error) {
 	var u usage
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
@@ -57,7 +83,7 @@ func (p *part) usage(ctx context.Context, socket string, pid int) (usage, error)
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "unix", filepath.Join(p.folder, "debug", socket+".sock"))
+			return d.DialContext(ctx, "unix", socket)
 		},
 	}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://weft/debug/pprof/goroutine?debug=1", nil)

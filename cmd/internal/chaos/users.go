@@ -36,7 +36,7 @@ type users struct {
 	all     []*user
 	group   sync.WaitGroup
 	stop    context.CancelFunc
-	first   map[string]usage // of each kind of process, once it had work
+	idle    map[string]usage // of each process, before there was work
 }
 
 // user is one client with objects of its own; what it was told is what must be.
@@ -64,7 +64,10 @@ func newUsers(ctx context.Context, c *cluster, o *options) (*users, error) {
 		return nil, err
 	}
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace))
-	u := &users{c: c, o: o, client: client, pods: factory.Core().V1().Pods().Informer(), first: map[string]usage{}}
+	u := &users{c: c, o: o, client: client, pods: factory.Core().V1().Pods().Informer()}
+	if u.idle, err = c.atRest(ctx); err != nil {
+		return nil, err
+	}
 	factory.Start(ctx.Done())
 	if !cache.WaitForCacheSync(ctx.Done(), u.pods.HasSynced) {
 		return nil, errors.New("the informer of pods does not sync")
