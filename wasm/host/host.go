@@ -1,6 +1,7 @@
 // Package host gives a guest its world: WASI preview 1 with arguments,
-// environment, clocks, randomness, log streams and mounted folders. It must
-// not decide when a guest starts or ends.
+// environment, clocks, randomness, log streams, mounted folders and a file by
+// which it hears that it should stop. It must not decide when a guest starts or
+// ends.
 package host
 
 import (
