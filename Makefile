@@ -11,6 +11,8 @@ LDFLAGS     := -s -w
 FUZZTIME    ?= 20s
 BENCHTIME   ?= 200ms
 REV         ?= HEAD
+POWERCUTS   ?= 50
+POWERCUT_SEED ?= 1
 SOAK_SEEDS  ?= 10000
 CHAOS_FAULTS ?= 200
 CHAOS_SEED  ?= 0
@@ -101,6 +103,10 @@ bench: build bench-programs ## benchmarks, then measurements of the whole system
 .PHONY: bench-compare
 bench-compare: ## the same for revision REV and this tree, side by side
 	.ci/bench-compare $(REV)
+
+.PHONY: powercut
+powercut: build ## cut a core's power POWERCUTS times under load; needs root, and says so
+	$(GO) run ./cmd/internal/powercut -cuts $(POWERCUTS) -seed $(POWERCUT_SEED)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each

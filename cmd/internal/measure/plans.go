@@ -26,6 +26,8 @@ var plans = []plan{
 	{"replicas", onCluster("up", measureReplicas)},
 	{"job", onCluster("up", measureJob)},
 	{"writes", onCluster("core", measureWrites)},
+	{"watchers", onCluster("core", measureWatchers)},
+	{"starts", measureStarts},
 	{"lists", onCluster("core", measureLists)},
 	{"guests", measureGuests},
 }

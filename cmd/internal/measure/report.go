@@ -19,7 +19,8 @@ type Figure struct {
 	Name   string    `json:"name"`
 	Unit   string    `json:"unit"` // ms, s, CPU s, MB, x (a ratio) or 1/s; of a rate more is better
 	Values []float64 `json:"values"`
-	// Ceiling is what the median must stay below; zero is none.
+	// Ceiling is what the median must stay below, or of a rate reach; zero is
+	// none.
 	Ceiling float64 `json:"ceiling,omitempty"`
 }
 
@@ -79,7 +80,7 @@ func (r *Report) printSkipped(out io.Writer) {
 func (r *Report) Over() []string {
 	var over []string
 	for _, f := range r.Figures {
-		if f.verdict() == "OVER" {
+		if f.verdict() == "FAIL" {
 			over = append(over, fmt.Sprintf("%s, %s: %s", f.Group, f.Name, f.format(f.median())))
 		}
 	}
@@ -190,10 +191,10 @@ func (f *Figure) verdict() string {
 	switch {
 	case f.Ceiling == 0:
 		return ""
-	case f.median() < f.Ceiling:
-		return "ok"
+	case f.Unit == "1/s" && f.median() >= f.Ceiling, f.Unit != "1/s" && f.median() < f.Ceiling:
+		return "PASS"
 	}
-	return "OVER"
+	return "FAIL"
 }
 
 func (f *Figure) format(value float64) string {
