@@ -199,6 +199,12 @@ func (s *Server) ClientURL() string {
 	return s.current().ClientURL()
 }
 
+// Taking returns why the server takes no writes now, or nil if it does.
+func (s *Server) Taking() error {
+	_, err := s.guard.Taking()
+	return err
+}
+
 // Authority issues the credentials for this server.
 func (s *Server) Authority() *creds.Authority { return s.authority }
 

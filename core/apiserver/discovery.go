@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"runtime"
 	"slices"
@@ -337,16 +338,55 @@ func (s *Server) serveVersion(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request, path string) error {
+func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request, path string) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	var notReady error
 	if s.Ready != nil && path == "/readyz" {
-		if err := s.Ready(); err != nil {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			_, _ = fmt.Fprintf(w, "not ready: %v\n", err) // the client may be gone
-			return nil
-		}
+		notReady = s.Ready()
+	}
+	if notReady != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	if r.URL.Query().Has("verbose") {
+		s.writeChecks(w, strings.TrimPrefix(path, "/"), notReady)
+		return nil
+	}
+	if notReady != nil {
+		_, _ = fmt.Fprintf(w, "not ready: %v\n", notReady) // the client may be gone
+		return nil
 	}
 	_, _ = w.Write([]byte("ok")) // the client may be gone
 	return nil
+}
+
+// Check is one line of a verbose health answer.
+type Check struct {
+	Name string
+	Err  error  // why it is not as it should be; it makes nobody unready
+	Note string // what to know although all is well
+}
+
+// writeChecks writes what each check says, as Kubernetes does.
+func (s *Server) writeChecks(w io.Writer, name string, notReady error) {
+	checks := []Check{{Name: "ping"}}
+	if s.Checks != nil {
+		checks = append(checks, s.Checks()...)
+	}
+	verdict := "passed"
+	if notReady != nil {
+		checks = append(checks, Check{Name: "ready", Err: notReady})
+		verdict = "failed"
+	}
+	for _, c := range checks {
+		switch {
+		case c.Err != nil:
+			_, _ = fmt.Fprintf(w, "[-]%s failed: %v\n", c.Name, c.Err) // the client may be gone
+		case c.Note != "":
+			_, _ = fmt.Fprintf(w, "[+]%s ok: %s\n", c.Name, c.Note)
+		default:
+			_, _ = fmt.Fprintf(w, "[+]%s ok\n", c.Name)
+		}
+	}
+	_, _ = fmt.Fprintf(w, "%s check %s\n", name, verdict)
 }

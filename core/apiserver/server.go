@@ -81,6 +81,8 @@ type Config struct {
 	Logs  PodLogs // optional: without it logs are answered 503
 	Blobs Blobs   // optional: without it blobs are answered 404
 	Plan  Planner // optional: without it plans are answered 404
+	// Checks are what a verbose health answer tells; optional.
+	Checks func() []Check
 	// Backup writes a backup of the cluster, encrypted with 32 bytes of key;
 	// optional: without it backups are answered 404.
 	Backup  func(ctx context.Context, w io.Writer, key []byte, modules bool) error

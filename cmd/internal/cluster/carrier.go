@@ -24,6 +24,8 @@ type carrier struct {
 	bus    bus.Bus
 	url    string
 	synced bool
+	// taking returns why no writes are taken; nil if that is not known.
+	taking func() error
 	shared bool // with other cores, perhaps
 	close  func()
 }
@@ -55,7 +57,7 @@ func connectCore(ctx context.Context, s *settings.Settings, log *slog.Logger) (*
 		server.Shutdown()
 		return nil, err
 	}
-	return &carrier{bus: conn, url: server.ClientURL(), synced: true, close: func() {
+	return &carrier{bus: conn, url: server.ClientURL(), synced: true, taking: server.Taking, close: func() {
 		if err := conn.Close(); err != nil {
 			log.Warn("close connection to NATS", "err", err)
 		}

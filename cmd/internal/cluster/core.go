@@ -297,7 +297,7 @@ func (c *coreParts) apiServer(authority *auth.Authority) (*apiserver.Server, err
 	return apiserver.New(apiserver.Config{
 		Client: c.registry, Authenticate: &auth.Authenticator{Tokens: tokens}, Authorize: auth.Roles{},
 		Log: c.log.With("part", "api"), Logs: c.hub, Blobs: c.carrier.bus, Scale: c.registry, Convert: c.registry, Metrics: &c.metrics, Plan: planner{c.reconciler}, Ready: c.ready,
-		Backup: c.backup, MaxBlob: limit.Value(), SpoolDir: spool,
+		Backup: c.backup, Checks: c.checks, MaxBlob: limit.Value(), SpoolDir: spool,
 	})
 }
 

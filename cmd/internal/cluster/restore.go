@@ -291,7 +291,7 @@ func (r *Restore) putModules(ctx context.Context, b bus.Bus, key store.Key) erro
 	err := r.read(&reader, key)
 	if pipe != nil {
 		_ = pipe.CloseWithError(err) // never fails
-		_ = <-done                   // it has that error
+		err = errors.Join(err, <-done)
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/weftrun/weft/core"
+	"github.com/weftrun/weft/core/apiserver"
 )
 
 // builtinPlugin is the name of the process that serves the built-in kinds.
@@ -38,6 +39,19 @@ func (c *coreParts) ready() error {
 	}
 	c.settled.Store(true)
 	return nil
+}
+
+// checks are what /readyz?verbose tells of the log.
+func (c *coreParts) checks() []apiserver.Check {
+	sync := apiserver.Check{Name: "log-sync", Note: "each write is synced, as the server says"}
+	if !c.carrier.synced {
+		sync.Note = "assumed, for nats.assume_synced is set: the server does not say that it syncs each write"
+	}
+	writes := apiserver.Check{Name: "log-writes"}
+	if c.carrier.taking != nil {
+		writes.Err = c.carrier.taking()
+	}
+	return []apiserver.Check{sync, writes}
 }
 
 // hasNamespace tells whether the namespaces of every cluster are there: the

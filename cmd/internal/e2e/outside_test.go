@@ -106,6 +106,7 @@ func TestOutsideNATS(t *testing.T) {
 	standby.said("core is ready")
 	t.Logf("the other leads after %s", time.Since(begin).Round(time.Millisecond))
 	standby.must("get", "configmap", "last")
+	wantText(t, standby.must("get", "--raw", "/readyz?verbose"), "[+]log-sync ok: assumed", "readyz check passed")
 	standby.nodeReady("far", corev1.ConditionTrue)
 	same(t, before, standby.pods("app=web", ready(2)))
 

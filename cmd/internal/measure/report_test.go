@@ -36,10 +36,10 @@ func TestTable(t *testing.T) {
 	want := []string{
 		"FIGURE MIN MEDIAN MAX CEILING",
 		"job",
-		"complete 1.00 s 2.00 s 3.00 s 4.00 s ok",
+		"complete 1.00 s 2.00 s 3.00 s 4.00 s PASS",
 		"CPU 1.00 CPU s 2.00 CPU s 3.00 CPU s",
 		"memory",
-		"all 100 MB 200 MB 300 MB 150 MB OVER",
+		"all 100 MB 200 MB 300 MB 150 MB FAIL",
 	}
 	if diff := cmp.Diff(want, words(out.String())); diff != "" {
 		t.Error(diff)
@@ -55,8 +55,8 @@ func TestCompare(t *testing.T) {
 	var out bytes.Buffer
 	Compare(&out, sample(1), after)
 	want := []string{
-		"complete 2.00 s 1.00 s 0.50 4.00 s ok",
-		"all 200 MB 100 MB 0.50 150 MB ok",
+		"complete 2.00 s 1.00 s 0.50 4.00 s PASS",
+		"all 200 MB 100 MB 0.50 150 MB PASS",
 		"figure - 1234 1/s -",
 	}
 	lines := words(out.String())
@@ -87,7 +87,7 @@ func TestFilesOfRuns(t *testing.T) {
 	if code, err := compareFiles(files[0]+","+files[0]+"+"+files[1], &out); code != 0 || err != nil {
 		t.Fatal(code, err)
 	}
-	if line := "complete 2.00 s 3.00 s 1.50 4.00 s ok"; !slices.Contains(words(out.String()), line) {
+	if line := "complete 2.00 s 3.00 s 1.50 4.00 s PASS"; !slices.Contains(words(out.String()), line) {
 		t.Errorf("no line %q in\n%s", line, out.String())
 	}
 }
