@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -43,9 +44,7 @@ func (u *users) checkDeployments(ctx context.Context) error {
 	}
 	wanted := map[string]int32{}
 	for _, one := range u.all {
-		for name, n := range one.deployments {
-			wanted[name] = n
-		}
+		maps.Copy(wanted, one.deployments)
 	}
 	var errs []error
 	for i := range list.Items {
@@ -71,9 +70,7 @@ func (u *users) checkJobs(ctx context.Context) error {
 	}
 	wanted := map[string]int32{}
 	for _, one := range u.all {
-		for name, n := range one.jobs {
-			wanted[name] = n
-		}
+		maps.Copy(wanted, one.jobs)
 	}
 	var errs []error
 	for i := range list.Items {
