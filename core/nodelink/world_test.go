@@ -189,14 +189,16 @@ func (s *sink) brief() map[string]string {
 
 // world is a core and its bus, in a bubble.
 type world struct {
-	t      testing.TB
-	carry  *memory.Hub
-	client *client
-	events *events
-	used   *used
-	hub    *nodelink.Hub
-	stop   func()
-	term   uint64
+	t     testing.TB
+	carry *memory.Hub
+	// connect is carry's, unless the bus is another.
+	connect func(bus.Identity) bus.Bus
+	client  *client
+	events  *events
+	used    *used
+	hub     *nodelink.Hub
+	stop    func()
+	term    uint64
 }
 
 func newWorld(t testing.TB) *world {
@@ -205,6 +207,7 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, carry: memory.New(), client: &client{Client: r, expired: make(chan struct{})}, events: &events{}, used: &used{}}
+	w.connect = w.carry.Connect
 	for _, name := range []string{"default", "kube-node-lease"} {
 		w.create(registrytest.Namespace(name))
 	}
@@ -227,7 +230,7 @@ func (w *world) start() {
 	w.t.Helper()
 	w.term++
 	term := w.term
-	conn := w.carry.Connect(coreID)
+	conn := w.connect(coreID)
 	hub, err := nodelink.New(nodelink.Config{
 		Bus: conn, Client: w.client, Events: w.events, Usage: w.used.put, Term: func() uint64 { return term }, Logger: quiet(),
 		Blob: func(_ context.Context, digest string) (io.ReadCloser, error) {
@@ -278,7 +281,7 @@ func nodeObject(name string) *corev1.Node {
 
 func (w *world) node(who bus.Identity) *node {
 	w.t.Helper()
-	conn := w.carry.Connect(who)
+	conn := w.connect(who)
 	link, err := nodelink.NewLink(conn, quiet())
 	if err != nil {
 		w.t.Fatal(err)
