@@ -64,7 +64,7 @@ func (e *Engine) meter(digest string, binary []byte) (s source, err error) {
 // translate finds or makes a module's code. If it is not to be compiled here
 // and was not elsewhere, the error is wasm.ErrNotCompiled.
 func (e *Engine) translate(ctx context.Context, c *compiled, binary []byte, apart bool) error {
-	if e.store == nil || small(c.info, binary) {
+	if e.store == nil || e.small(c.info, binary) {
 		s, err := e.meter(c.digest, binary)
 		if err != nil {
 			return err
@@ -96,8 +96,8 @@ func (e *Engine) translate(ctx context.Context, c *compiled, binary []byte, apar
 	return err
 }
 
-func small(info *module.Info, binary []byte) bool {
-	return len(binary) <= smallBytes && info.Locals <= smallLocals
+func (e *Engine) small(info *module.Info, binary []byte) bool {
+	return !e.config.StoreSmall && len(binary) <= smallBytes && info.Locals <= smallLocals
 }
 
 // loadStored loads a module's code from the store. What does not fit, as the
@@ -176,7 +176,7 @@ func (e *Engine) Compile(ctx context.Context, digest, path string) error {
 	if err != nil {
 		return fmt.Errorf("compile %s: %w", digest, err)
 	}
-	if small(c.info, binary) {
+	if e.small(c.info, binary) {
 		return nil
 	}
 	if e.store == nil {

@@ -73,6 +73,9 @@ type Config struct {
 	// CacheBytes bounds CacheDir: what was not used for longest is removed when
 	// more is added. Optional, 4 GiB.
 	CacheBytes int64
+	// StoreSmall keeps the code of small modules on disk as well, which is
+	// slower than to compile them: for who wants to see it.
+	StoreSmall bool
 	// MaxModuleBytes bounds a module's file, in bytes. Optional, 256 MiB.
 	MaxModuleBytes int64
 	// MemoryBytes is the limit of instances that name none. Optional, 512 MiB.

@@ -31,7 +31,7 @@ type instance struct {
 	killed  atomic.Bool
 	stopped atomic.Bool   // it was asked to stop and does not listen
 	running chan struct{} // closed once the guest's code may run
-	done    chan struct{} // closed after exit was set and all is freed
+	done    chan struct{} // closed after exit was set; its memory is freed then
 
 	mu    sync.Mutex
 	ended bool
@@ -83,6 +83,7 @@ func (i *instance) run(ctx context.Context) {
 		f(exit)
 	}
 	close(i.done)
+	i.memory.release() // now that nobody waits for it
 }
 
 // execute runs the guest's code. No panic leaves it.

@@ -89,7 +89,7 @@ func onEngine(ctx context.Context, t task, folder string) (s measured, err error
 	}
 	digest := fmt.Sprintf("sha256:%x", sha256.Sum256(content))
 	e, err := engine.New(ctx, engine.Config{
-		CacheDir: t.Cache, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		CacheDir: t.Cache, StoreSmall: true, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
 		return s, err
