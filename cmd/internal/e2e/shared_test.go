@@ -38,6 +38,7 @@ func TestShared(t *testing.T) {
 	t.Run("scripts", c.scripts)
 	t.Run("informer", c.informer)
 	t.Run("hostile", c.hostile)
+	t.Run("guests", c.hostileGuests)
 	t.Run("kubectl", c.stock)
 }
 
