@@ -25,6 +25,7 @@ import (
 type options struct {
 	binary   string // the program to measure
 	modules  string // folder of the example modules
+	hostile  string // folder of modules that compute for ever
 	rounds   int    // each on a new folder
 	only     []string
 	skip     []string
@@ -48,8 +49,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var code int
 	var err error
-	if len(os.Args) == 3 && os.Args[1] == childCommand {
-		if err = child(ctx, os.Args[2], os.Stdout); err != nil {
+	children := map[string]func(context.Context, string, io.Writer) error{childCommand: child, crowdCommand: crowdChild}
+	if len(os.Args) == 3 && children[os.Args[1]] != nil {
+		if err = children[os.Args[1]](ctx, os.Args[2], os.Stdout); err != nil {
 			code = 1
 		}
 	} else {
@@ -69,6 +71,7 @@ func parse(args []string, out io.Writer) (*options, error) {
 	var only, skip string
 	f.StringVar(&o.binary, "binary", "bin/weft", "the program to measure")
 	f.StringVar(&o.modules, "modules", "examples/modules", "folder of the example modules")
+	f.StringVar(&o.hostile, "hostile", "wasm/meter/testdata/hostile", "folder of the modules that compute for ever")
 	f.IntVar(&o.rounds, "rounds", 3, "rounds, each on a new folder")
 	f.StringVar(&only, "only", "", "phases to run, of "+strings.Join(names(), ",")+" (default: all)")
 	f.StringVar(&skip, "skip", "", "phases to leave out")

@@ -30,6 +30,9 @@ var plans = []plan{
 	{"starts", measureStarts},
 	{"lists", onCluster("core", measureLists)},
 	{"guests", measureGuests},
+	{"hot", measureHot},
+	{"turns", measureTurns},
+	{"density", measureDensity},
 }
 
 func names() []string {

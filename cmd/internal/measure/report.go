@@ -17,7 +17,7 @@ import (
 type Figure struct {
 	Group  string    `json:"group"`
 	Name   string    `json:"name"`
-	Unit   string    `json:"unit"` // ms, s, CPU s, MB, x (a ratio) or 1/s; of a rate more is better
+	Unit   string    `json:"unit"` // ms, s, CPU s, KiB, MB, x (a ratio), % or 1/s; of a rate more is better
 	Values []float64 `json:"values"`
 	// Ceiling is what the median must stay below, or of a rate reach; zero is
 	// none.
