@@ -31,6 +31,10 @@ const (
 	timerIsOutside = time.Second
 	// maxPending bounds the revisions remembered while a round runs.
 	maxPending = 16384
+	// maxTogether is how many parents of one controller are decided at once.
+	// One that does not answer, or takes its time, then holds so many workers
+	// at most, and those are replaced: see reconciler.work.
+	maxTogether = 8
 )
 
 // subject is what a round is about: one parent, seen by one controller.
@@ -44,7 +48,8 @@ type work struct {
 	subject
 	at    time.Time // when it is due; meaningful while index >= 0
 	order uint64    // first come, first served among equals
-	index int       // in the heap; -1 if it waits for nothing
+	index int       // in its lane's heap; -1 if it waits for nothing
+	lane  *lane
 
 	running bool
 	again   bool // asked for while running
@@ -101,12 +106,40 @@ type queue struct {
 
 	mu    sync.Mutex
 	works map[subject]*work
-	due   dueHeap
+	lanes map[string]*lane // by controller; one without works is dropped
 	order uint64
 }
 
+// lane holds the subjects of one controller.
+type lane struct {
+	due     dueHeap
+	works   int // known of it
+	running int // of those
+}
+
 func newQueue() *queue {
-	return &queue{wake: make(chan struct{}, 1), works: map[subject]*work{}}
+	return &queue{wake: make(chan struct{}, 1), works: map[subject]*work{}, lanes: map[string]*lane{}}
+}
+
+// know begins to keep a subject's state.
+func (q *queue) know(s subject) *work {
+	l, ok := q.lanes[s.controller]
+	if !ok {
+		l = &lane{}
+		q.lanes[s.controller] = l
+	}
+	l.works++
+	w := &work{subject: s, index: -1, lane: l}
+	q.works[s] = w
+	return w
+}
+
+// forget drops it.
+func (q *queue) forget(w *work) {
+	delete(q.works, w.subject)
+	if w.lane.works--; w.lane.works == 0 {
+		delete(q.lanes, w.controller)
+	}
 }
 
 // add asks for a round of s. Revision is that of the change which is the
@@ -116,8 +149,7 @@ func (q *queue) add(s subject, revision int64) {
 	defer q.mu.Unlock()
 	w, ok := q.works[s]
 	if !ok {
-		w = &work{subject: s, index: -1}
-		q.works[s] = w
+		w = q.know(s)
 	}
 	if w.running {
 		w.again = true
@@ -147,14 +179,14 @@ func (q *queue) schedule(w *work, at time.Time) {
 	case w.index < 0:
 		q.order++
 		w.at, w.order = at, q.order
-		heap.Push(&q.due, w)
+		heap.Push(&w.lane.due, w)
 	case at.Before(w.at):
 		w.at = at
-		heap.Fix(&q.due, w.index)
+		heap.Fix(&w.lane.due, w.index)
 	default:
 		return
 	}
-	if q.due[0] == w {
+	if w.lane.due[0] == w {
 		q.signal()
 	}
 }
@@ -191,21 +223,35 @@ func (q *queue) next(ctx context.Context) *work {
 func (q *queue) pop() (*work, time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.due) == 0 {
+	l := q.first()
+	if l == nil {
 		return nil, time.Hour
 	}
 	now := time.Now()
-	if wait := q.due[0].at.Sub(now); wait > 0 {
+	if wait := l.due[0].at.Sub(now); wait > 0 {
 		return nil, wait
 	}
-	w, _ := heap.Pop(&q.due).(*work)
-	if len(q.due) > 0 {
+	w, _ := heap.Pop(&l.due).(*work)
+	l.running++
+	w.running = true
+	if q.first() != nil {
 		q.signal() // another worker may take the next one, or wait for it
 	}
-	w.running = true
 	w.spurred = w.outside || (!w.timer.IsZero() && !now.Before(w.timer))
 	w.outside, w.again, w.timer = false, false, time.Time{}
 	return w, 0
+}
+
+// first returns the lane whose turn is next, of those that may have another
+// round; nil if none has anything to do.
+func (q *queue) first() *lane {
+	var first *lane
+	for _, l := range q.lanes {
+		if len(l.due) > 0 && l.running < maxTogether && (first == nil || l.due[0].before(first.due[0])) {
+			first = l
+		}
+	}
+	return first
 }
 
 // done ends the round of w. It returns true when w has become a hot loop and
@@ -214,13 +260,17 @@ func (q *queue) done(w *work, o outcome) (hot bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
+	if w.lane.running == maxTogether {
+		q.signal() // others of its lane may have waited for it to end
+	}
+	w.lane.running--
 	w.running, w.ended, w.cost = false, now, o.cost
 	for _, revision := range w.pending {
 		w.outside = w.outside || !w.state.wrote(revision)
 	}
 	w.pending = w.pending[:0]
 	if o.gone && !w.again {
-		delete(q.works, w.subject)
+		q.forget(w)
 		return false
 	}
 	if o.err != nil {
@@ -275,13 +325,16 @@ func backoff(failures int, low, high time.Duration) time.Duration {
 // dueHeap orders works by when they are due.
 type dueHeap []*work
 
-func (h dueHeap) Len() int { return len(h) }
-func (h dueHeap) Less(i, j int) bool {
-	if !h[i].at.Equal(h[j].at) {
-		return h[i].at.Before(h[j].at)
+// before tells whose turn is first.
+func (w *work) before(other *work) bool {
+	if !w.at.Equal(other.at) {
+		return w.at.Before(other.at)
 	}
-	return h[i].order < h[j].order
+	return w.order < other.order
 }
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].before(h[j]) }
 
 func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]

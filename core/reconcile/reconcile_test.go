@@ -379,6 +379,8 @@ func TestBadDecisionChangesNothingAndIsShown(t *testing.T) {
 	secret := &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: metav1.ObjectMeta{Name: "stolen"}}
 	elsewhere := newPod("p", "web")
 	elsewhere.Namespace = "kube-system"
+	foreign := newPod("p", "web")
+	foreign.UID = "another's"
 	for name, test := range map[string]struct {
 		decision core.Decision
 		want     string
@@ -389,6 +391,7 @@ func TestBadDecisionChangesNothingAndIsShown(t *testing.T) {
 		"finalizer":       {core.Decision{Finalizers: []string{"other.io/x"}}, `must begin with "replicaset/"`},
 		"memory":          {core.Decision{Memory: make([]byte, maxMemory+1)}, "memory: Too long"},
 		"deletion":        {core.Decision{Delete: []core.Deletion{{Key: core.Key{Resource: "pods", Name: "x"}}}}, "must be a child that was seen"},
+		"foreign child":   {core.Decision{Update: []core.Object{foreign}}, `update[0].metadata.uid: Invalid value: "another's": must be a child that was seen`},
 		"patch":           {core.Decision{Patches: []core.RelatedPatch{{Key: core.Key{Resource: "secrets", Name: "x"}}}}, "not among the related"},
 		"requeue":         {core.Decision{RequeueAfter: -1}, "must not be negative"},
 		"creates":         {core.Decision{Create: make([]core.Object, maxCreates+1)}, "create: Too many"},

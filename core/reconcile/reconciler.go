@@ -23,7 +23,9 @@ type Config struct {
 	Logger *slog.Logger          // required
 	// Events takes the events of decisions; optional: they are dropped.
 	Events Events
-	// Workers is how many parents are decided at once; optional, 8.
+	// Workers is how many parents are decided at once; optional, 8. Those
+	// whose controller has not answered for a while do not count; of one
+	// controller there are 8 at most.
 	Workers int
 	// DecideTimeout is how long one decision may take; optional, 10 s.
 	DecideTimeout time.Duration
@@ -86,13 +88,14 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	group.Go(func() error { return r.follow(ctx) })
 	group.Go(func() error { return r.runWatches(ctx) })
 	for range r.config.Workers {
-		group.Go(func() error { return r.work(ctx) })
+		group.Go(func() error { return r.work(ctx, group) })
 	}
 	return group.Wait()
 }
 
 // follow keeps the table of controllers that of the source.
 func (r *Reconciler) follow(ctx context.Context) error {
+	left := map[core.GroupResource]*entry{}
 	for {
 		controllers, changed := r.config.Source.Controllers()
 		t, errs := newTable(controllers)
@@ -100,6 +103,7 @@ func (r *Reconciler) follow(ctx context.Context) error {
 			r.config.Logger.Error("controller cannot serve", "err", err)
 		}
 		retry := r.define(ctx, t)
+		r.tellLeft(left, r.router.current(), t)
 		r.router.replace(t)
 		r.watches.wantAll(r.router.resources())
 		r.enqueueParents(t)
@@ -157,26 +161,46 @@ func (r *Reconciler) enqueueParents(t *table) {
 	}
 }
 
-// work performs rounds until ctx ends.
-func (r *Reconciler) work(ctx context.Context) error {
+// relieveAfter is how long a round may take before another worker takes the
+// place of its own.
+const relieveAfter = 50 * time.Millisecond
+
+// work performs rounds until ctx ends. A round that takes long, as when its
+// controller does not answer, does not keep others waiting: then another worker
+// begins in the group, and this one ends with the round.
+func (r *Reconciler) work(ctx context.Context, group *errgroup.Group) error {
 	for {
 		w := r.queue.next(ctx)
 		if w == nil {
 			return nil
 		}
-		c, serves := r.router.current().byName[w.controller]
-		if !serves {
-			r.router.forget(w.subject)
-			r.queue.done(w, outcome{gone: true})
-			continue
+		relieved := make(chan struct{})
+		timer := time.AfterFunc(relieveAfter, func() {
+			group.Go(func() error { return r.work(ctx, group) })
+			close(relieved)
+		})
+		r.perform(ctx, w)
+		if !timer.Stop() {
+			<-relieved
+			return nil
 		}
-		o := r.engine.round(ctx, c, w.subject, &w.state)
-		if o.err != nil && ctx.Err() == nil {
-			r.config.Logger.Debug("round to be tried again", "kind", c.Kind.Kind, "object", w.key.String(), "err", o.err)
-		}
-		if r.queue.done(w, o) {
-			r.nameHot(c, w.key)
-		}
+	}
+}
+
+// perform performs one round.
+func (r *Reconciler) perform(ctx context.Context, w *work) {
+	c, serves := r.router.current().byName[w.controller]
+	if !serves {
+		r.router.forget(w.subject)
+		r.queue.done(w, outcome{gone: true})
+		return
+	}
+	o := r.engine.round(ctx, c, w.subject, &w.state)
+	if o.err != nil && ctx.Err() == nil {
+		r.config.Logger.Debug("round to be tried again", "kind", c.Kind.Kind, "object", w.key.String(), "err", o.err)
+	}
+	if r.queue.done(w, o) {
+		r.nameHot(c, w.key)
 	}
 }
 
