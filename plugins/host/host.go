@@ -46,7 +46,17 @@ type Config struct {
 	// DecideTimeout is how long a controller may think about one object
 	// before its process is restarted. Optional, 10s.
 	DecideTimeout time.Duration
-	Logger        *slog.Logger // required
+	// Memory is how many bytes one plugin's process may hold; one that holds
+	// more is started anew. It is looked at a few times a second, on Linux
+	// alone; a program in Go collects its garbage so that it stays below.
+	// Optional, no limit.
+	Memory int64
+	// Mark names whose plugins these are, such as by the cluster's data
+	// folder. What an earlier host with the same mark has left behind, being
+	// killed before it could end it, is ended when this one runs, on Linux.
+	// Optional, nothing is.
+	Mark   string
+	Logger *slog.Logger // required
 }
 
 // Validate says what is wrong with the configuration.
@@ -67,6 +77,9 @@ func (c *Config) Validate() error {
 	}
 	if c.DecideTimeout < 0 {
 		errs = append(errs, fmt.Errorf("decideTimeout: %s must not be negative", c.DecideTimeout))
+	}
+	if c.Memory < 0 {
+		errs = append(errs, fmt.Errorf("memory: %d must not be negative", c.Memory))
 	}
 	return errors.Join(errs...)
 }
@@ -95,6 +108,11 @@ func New(c Config) (*Host, error) {
 // Run runs the plugins until ctx ends, and then stops them all. A plugin that
 // fails is started again with back-off; it never ends Run.
 func (h *Host) Run(ctx context.Context) error {
+	if h.config.Mark != "" {
+		if n := endFamily(markEnv + "=" + h.config.Mark); n > 0 {
+			h.config.Logger.Warn("ended processes that plugins of an earlier core have left", "processes", n)
+		}
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, plugin := range h.config.Plugins {
 		p := newProcess(plugin, h.config, h.refresh)

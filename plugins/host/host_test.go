@@ -40,6 +40,8 @@ func TestMain(m *testing.M) {
 		time.Sleep(time.Hour)
 	case "broken":
 		os.Exit(1)
+	case "forks":
+		forkingMain()
 	case "host":
 		hostMain()
 	}
@@ -72,6 +74,8 @@ func (scripted) Decide(_ context.Context, seen core.Observation) (core.Decision,
 		os.Exit(3)
 	case "panic":
 		panic("no")
+	case "leak":
+		leak()
 	}
 	return core.Decision{
 		Annotations: map[string]string{"pid": strconv.Itoa(os.Getpid()), "children": strconv.Itoa(len(seen.Children))},

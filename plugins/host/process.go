@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +33,10 @@ const (
 	// down, counted from when it went down: one that is merely started again is
 	// back by then, and one that is broken must not hold up other kinds.
 	restartPatience = 3 * time.Second
+	// lookEvery is how often a process's memory is looked at.
+	lookEvery = 250 * time.Millisecond
+	// markEnv names the variable that holds Config.Mark.
+	markEnv = "WEFT_PLUGIN_HOST"
 	// stopPatience is how long a process may take to end when asked to.
 	stopPatience = 3 * time.Second
 )
@@ -50,6 +55,8 @@ type process struct {
 	down     time.Time     // since when it does not run
 	refused  bool          // someone was told since then that it does not run
 	givenUp  *wire.Client  // of the process that was last ended on request
+	overfull *wire.Client  // of the process that was last ended for its memory
+	full     string        // what was said of that
 	proxies  []*proxy
 	restarts int
 	failure  string
@@ -85,8 +92,11 @@ func (p *process) run(ctx context.Context) error {
 		if time.Since(started) > healthyAfter {
 			backoff = firstBackoff
 		}
-		p.failed(err)
-		p.log.Warn("plugin ended, starting it again", "err", err, "after", backoff)
+		level := slog.LevelWarn
+		if p.failed(err) {
+			level = slog.LevelDebug // it has been said
+		}
+		p.log.Log(ctx, level, "plugin ended, starting it again", "err", err, "after", backoff)
 		select {
 		case <-ctx.Done():
 		case <-time.After(backoff + rand.N(backoff/4+1)):
@@ -111,19 +121,14 @@ func (p *process) once(ctx context.Context) error {
 	life, kill := context.WithCancel(context.WithoutCancel(ctx))
 	defer kill()
 	spare := context.AfterFunc(ctx, kill) // one that has not started yet is not asked to end
-	client, remote, err := p.start(life, pipes, sockets)
+	started, err := p.start(life, pipes, sockets)
+	defer started.end(kill)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		// A process that is frozen does not answer the request to end.
-		timer := time.AfterFunc(stopPatience, kill)
-		client.Kill()
-		timer.Stop()
-	}()
 	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	connected, descriptions, err := wire.Connect(startCtx, remote)
+	connected, descriptions, err := wire.Connect(startCtx, started.remote)
 	if err != nil {
 		return err
 	}
@@ -136,6 +141,13 @@ func (p *process) once(ctx context.Context) error {
 	p.serve(connected, descriptions)
 	defer p.unserve()
 	p.log.Info("plugin serves", "controllers", len(descriptions))
+	return p.watch(ctx, started, connected, pipes.childEnded, kill)
+}
+
+// watch returns why the process must be started again, when it must.
+func (p *process) watch(ctx context.Context, started *child, connected *wire.Client, ended <-chan struct{}, kill func()) error {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -146,8 +158,21 @@ func (p *process) once(ctx context.Context) error {
 			}
 			kill() // a loop does not hear that it should end
 			return fmt.Errorf("restart: %s", request.reason)
-		case <-pipes.childEnded:
+		case <-ended:
 			return errors.New("the process ended")
+		case <-look.C:
+			used, known := resident(started.pid)
+			switch {
+			case known && used == 0: // what it has started holds its pipes
+				started.endFamily()
+				return errors.New("the process ended")
+			case known && p.config.Memory > 0 && used > p.config.Memory:
+				reason := fmt.Sprintf("plugin %s held %d MiB of memory, %d MiB are allowed (plugins.memory); its process is restarted",
+					p.plugin.Name, used>>20, p.config.Memory>>20)
+				p.noteFull(connected, reason)
+				kill()
+				return errors.New(reason)
+			}
 		}
 	}
 }
@@ -188,32 +213,63 @@ func (p *pipes) close() {
 	_, _ = p.lifeRead.Close(), p.deathWrite.Close()
 }
 
+// child is a process that was launched.
+type child struct {
+	client *goplugin.Client
+	remote wire.ControllersClient // nil if it could not be started
+	pid    int
+	mark   string // what it has in its environment, and all that it starts
+}
+
 // start launches the process, which is killed when life ends, and connects to
-// it. The kernel kills a child
+// it. The child is to be ended, also after an error. The kernel kills a child
 // when the thread that started it ends, so the thread stays for the child.
-func (p *process) start(life context.Context, pipes *pipes, sockets string) (*goplugin.Client, wire.ControllersClient, error) {
-	client := p.newClient(life, pipes, sockets)
-	type result struct {
-		remote wire.ControllersClient
-		err    error
-	}
-	done := make(chan result)
+func (p *process) start(life context.Context, pipes *pipes, sockets string) (*child, error) {
+	cmd := p.command(life, pipes, sockets)
+	c := &child{client: p.newClient(cmd), mark: goplugin.EnvUnixSocketDir + "=" + sockets}
+	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		remote, err := dispense(client)
+		remote, err := dispense(c.client)
 		pipes.started()
-		done <- result{remote, err}
+		c.remote = remote
+		done <- err
 		if err == nil {
 			<-pipes.childEnded
 		}
 	}()
-	r := <-done
-	if r.err != nil {
-		client.Kill()
-		return nil, nil, fmt.Errorf("start %s: %w", p.plugin.Command, r.err)
+	if err := <-done; err != nil {
+		return c, fmt.Errorf("start %s: %w", p.plugin.Command, explain(err))
 	}
-	return client, r.remote, nil
+	c.pid = cmd.Process.Pid
+	return c, nil
+}
+
+// end asks the process to end, kills it if it does not, as it does not when it
+// is frozen, and kills what it has started.
+func (c *child) end(kill func()) {
+	timer := time.AfterFunc(stopPatience, func() {
+		kill()
+		c.endFamily() // it may hold the pipes whose end is waited for
+	})
+	c.client.Kill()
+	timer.Stop()
+	c.endFamily()
+}
+
+func (c *child) endFamily() { endFamily(c.mark) }
+
+// explain says in a line why a program could not be started as a plugin.
+func explain(err error) error {
+	switch text := err.Error(); {
+	case strings.Contains(text, "Unrecognized remote plugin message"), strings.Contains(text, "exited before we could connect"):
+		return errors.New("it is no plugin, or ended at once: it did not print the line that a plugin begins with; mend or remove it (docs/plugins.md)")
+	case strings.Contains(text, "timeout while waiting for plugin"):
+		return fmt.Errorf("it did not print the line that a plugin begins with within %s; mend or remove it (docs/plugins.md)", startTimeout)
+	default:
+		return err
+	}
 }
 
 func dispense(client *goplugin.Client) (wire.ControllersClient, error) {
@@ -232,12 +288,23 @@ func dispense(client *goplugin.Client) (wire.ControllersClient, error) {
 	return remote, nil
 }
 
-func (p *process) newClient(life context.Context, pipes *pipes, sockets string) *goplugin.Client {
+// command is the program with its environment and pipes.
+func (p *process) command(life context.Context, pipes *pipes, sockets string) *exec.Cmd {
 	cmd := exec.CommandContext(life, p.plugin.Command, p.plugin.Args...)
 	cmd.Env = append(environment(), plugins.LifelineEnv+"=3", goplugin.EnvUnixSocketDir+"="+sockets)
+	if p.config.Mark != "" {
+		cmd.Env = append(cmd.Env, markEnv+"="+p.config.Mark)
+	}
+	if p.config.Memory > 0 {
+		cmd.Env = append(cmd.Env, fmt.Sprintf("GOMEMLIMIT=%d", p.config.Memory/10*9))
+	}
 	cmd.Env = append(cmd.Env, p.plugin.Env...)
 	cmd.ExtraFiles = []*os.File{pipes.lifeRead, pipes.deathWrite}
 	isolate(cmd)
+	return cmd
+}
+
+func (p *process) newClient(cmd *exec.Cmd) *goplugin.Client {
 	return goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  plugins.Handshake(),
 		Plugins:          goplugin.PluginSet{plugins.ServiceName: &plugins.Bridge{}},
@@ -308,10 +375,14 @@ func (p *process) unserve() {
 	p.restarts++
 }
 
-func (p *process) failed(err error) {
+// failed keeps why the process does not run, and tells whether that is the
+// same as before, with no time in between when it did.
+func (p *process) failed(err error) (again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	again = p.failure == err.Error()
 	p.failure = err.Error()
+	return again
 }
 
 // connection returns the client, waiting for a restart that is under way.
@@ -365,6 +436,24 @@ func (p *process) gaveUp(client *wire.Client) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.givenUp == client
+}
+
+// noteFull says that the process of client is ended for its memory.
+func (p *process) noteFull(client *wire.Client, reason string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.overfull, p.full = client, reason
+}
+
+// whyFull returns why the process of client was ended for its memory, or
+// nothing if it was not.
+func (p *process) whyFull(client *wire.Client) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.overfull != client {
+		return ""
+	}
+	return p.full
 }
 
 func (p *process) controllers() []*proxy {

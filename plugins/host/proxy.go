@@ -186,6 +186,8 @@ func (c *proxy) ask(ctx context.Context, parent core.Object, call func(context.C
 			return ctx.Err()
 		case ended && c.process.gaveUp(client):
 			continue // it has done no harm itself
+		case ended && c.process.whyFull(client) != "":
+			return c.setAside(parent, holdSuspect, c.process.whyFull(client))
 		case ended:
 			return c.setAside(parent, holdSuspect, fmt.Sprintf("plugin %s ended while it was asked", c.process.plugin.Name))
 		}

@@ -232,7 +232,13 @@ func pluginConfig(s *settings.Settings, log *slog.Logger) (host.Config, error) {
 	if err != nil {
 		return host.Config{}, fmt.Errorf("find this program: %w", err)
 	}
-	c := host.Config{Folder: s.Plugins.Folder, DecideTimeout: s.Plugins.DecideTimeout, Logger: log}
+	memory, err := s.Plugins.MemoryLimit()
+	if err != nil {
+		return host.Config{}, fmt.Errorf("plugins.memory: %w", err)
+	}
+	c := host.Config{
+		Folder: s.Plugins.Folder, DecideTimeout: s.Plugins.DecideTimeout, Memory: memory, Mark: s.Data, Logger: log,
+	}
 	if len(s.Plugins.Builtin) > 0 {
 		args := []string{"plugin", "--kinds=" + strings.Join(s.Plugins.Builtin, ",")}
 		if s.DebugSockets {

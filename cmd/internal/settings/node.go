@@ -36,7 +36,7 @@ func ParseTaints(texts []string) ([]corev1.Taint, error) {
 // maxExecutors is more than a machine has use for.
 const maxExecutors = 256
 
-// NoMemoryCap is the executor_memory that caps nothing.
+// NoMemoryCap is the executor_memory, or a plugin's memory, that caps nothing.
 const NoMemoryCap = "none"
 
 func (n *Node) validateExecutors(bad func(key, format string, args ...any)) {

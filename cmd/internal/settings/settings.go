@@ -62,6 +62,7 @@ type Plugins struct {
 	Folder        string        `toml:"folder" doc:"Folder that is watched for plugin binaries." default:"plugins"`
 	Builtin       []string      `toml:"builtin" doc:"Built-in kinds to serve." default:"[\"deployment\", \"job\", \"replicaset\"]"`
 	DecideTimeout time.Duration `toml:"decide_timeout" doc:"How long a controller may think about one object before its process is restarted." default:"10s"`
+	Memory        string        `toml:"memory" doc:"Memory that one plugin's process may hold before it is restarted; none for no limit." default:"1Gi"`
 	Run           []Plugin      `toml:"run" doc:"Plugins to run, each a table [[plugins.run]]."`
 }
 
@@ -104,7 +105,7 @@ func Default(data string) *Settings {
 		NATS: NATS{Listen: DefaultNATS, Replicas: 1},
 		Core: Core{BlobLimit: "256Mi"},
 		Plugins: Plugins{
-			Folder: "plugins", Builtin: []string{"deployment", "job", "replicaset"}, DecideTimeout: 10 * time.Second,
+			Folder: "plugins", Builtin: []string{"deployment", "job", "replicaset"}, DecideTimeout: 10 * time.Second, Memory: "1Gi",
 		},
 		Node: Node{
 			Name: strings.ToLower(host), CPU: fmt.Sprint(runtime.NumCPU()), Memory: machineMemory(), CompiledLimit: "4Gi", Pods: 11000,
@@ -239,6 +240,9 @@ func (s *Settings) Validate() error {
 	}
 	if s.Plugins.DecideTimeout <= 0 {
 		bad("plugins.decide_timeout", "%s must be positive", s.Plugins.DecideTimeout)
+	}
+	if _, err := s.Plugins.MemoryLimit(); err != nil {
+		bad("plugins.memory", "%v", err)
 	}
 	if _, err := ParseTaints(s.Node.Taints); err != nil {
 		bad("node.taints", "%v", err)

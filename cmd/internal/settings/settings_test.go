@@ -63,6 +63,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"taint", "[node]\ntaints = [\"a=b:Never\"]", `node.taints: "a=b:Never": key=value:Effect is wanted`},
 		{"plugin", "[[plugins.run]]\nname = \"x\"", "plugins.run[0]: name and command are required"},
 		{"time", "[plugins]\ndecide_timeout = \"-1s\"", "plugins.decide_timeout: -1s must be positive"},
+		{"memory of plugins", "[plugins]\nmemory = \"1Mi\"", `plugins.memory: "1Mi" is neither none nor a quantity of 64Mi at least`},
 		{"copies", "[nats]\nreplicas = 2", "nats.replicas: 2 is not one of 1, 3, 5"},
 	}
 	for _, c := range cases {
