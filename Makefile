@@ -116,6 +116,18 @@ fuzz: ## every fuzz target for FUZZTIME each
 	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
 	  done; done
 
+.PHONY: fuzz-meter
+fuzz-meter: ## wasm/meter's fuzz targets for an hour together, or FUZZTIME each
+	@set -e; for target in FuzzGenerated FuzzMutated FuzzRun; do \
+	  $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(if $(filter file,$(origin FUZZTIME)),20m,$(FUZZTIME)) ./wasm/meter; \
+	done
+
+.PHONY: validate-meter
+validate-meter: ## ask wabt's validator about rewritten modules
+	@command -v wasm-validate >/dev/null || { echo "wasm-validate is not installed. It is a part of wabt:" \
+	  "the package wabt of Debian, Ubuntu, Homebrew and Nix, or https://github.com/WebAssembly/wabt/releases"; exit 1; }
+	$(GO) test -count 1 -v -run '^TestValidator$$' ./wasm/meter
+
 .PHONY: soak
 soak: ## simulated clusters under faults, one for each of SOAK_SEEDS seeds; SOAK_SEED repeats one
 	SOAK_SEEDS=$(SOAK_SEEDS) $(GO) test -count=1 -timeout 0 -run 'TestSoak|TestFailedSeeds' ./cmd/internal/sim

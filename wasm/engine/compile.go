@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/weftrun/weft/wasm"
 	"github.com/weftrun/weft/wasm/host"
@@ -21,6 +23,11 @@ const (
 	smallBytes  = 64 << 10
 	smallLocals = 10_000
 )
+
+// features are what modules may use: all that wasm/meter knows. Exceptions are
+// not among them: wazero copies the whole stack where one can be caught, outside
+// of the guest's limit.
+const features = api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall | experimental.CoreFeaturesExtendedConst
 
 // kind is how a runtime compiles.
 type kind struct {
@@ -147,7 +154,7 @@ func (e *Engine) workshop(ctx context.Context, k kind) (workshop, error) {
 	if shop, ok := e.workshops[k]; ok {
 		return shop, nil
 	}
-	rc := wazero.NewRuntimeConfigCompiler().WithDebugInfoEnabled(false)
+	rc := wazero.NewRuntimeConfigCompiler().WithDebugInfoEnabled(false).WithCoreFeatures(features)
 	if k.stored {
 		rc = rc.WithCompilationCache(e.store.cache)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/weftrun/weft/wasm"
+	"github.com/weftrun/weft/wasm/meter"
 )
 
 // phase is how far an instance had come when it ended.
@@ -99,12 +100,15 @@ func trapMessage(s string) string {
 		if name = strings.TrimPrefix(name, "."); !ok || name == "" {
 			continue
 		}
-		if frames = append(frames, name); len(frames) == maxFrames {
+		if frames = append(frames, name); len(frames) > maxFrames {
 			break
 		}
 	}
 	if len(frames) == 0 {
 		return what
 	}
-	return what + " in " + strings.Join(frames, " < ")
+	if frames[0] == meter.StackOverflow {
+		what, frames = meter.StackOverflow, frames[1:]
+	}
+	return what + " in " + strings.Join(frames[:min(len(frames), maxFrames)], " < ")
 }

@@ -1,24 +1,38 @@
 package meter
 
-// check is a check to insert in front of an instruction.
+// check is what to insert in front of an instruction.
 type check struct {
 	before int
 	weight int64
 }
 
+// kind is one of the reasons for which there are checks. A set of them is the
+// sum.
+type kind uint
+
+// The kinds.
+const (
+	loopCheck kind = 1 << iota
+	cycleCheck
+	treeCheck
+	indirectCheck
+	returnCheck
+	bulkCheck
+	straightCheck
+	cycleDepth
+	indirectDepth
+)
+
 // rewriter holds what is known of the functions. They are numbered as they were
 // defined, the imported ones left out.
 type rewriter struct {
-	m    *module
-	o    Options
-	info Info
-	code code
+	m     *module
+	o     Options
+	info  Info
+	code  code
+	graph graph
+	stack stack
 
-	// The graph of direct calls: f calls callees[first[f]:first[f+1]].
-	first   []int
-	callees []uint32
-
-	state   []state
 	checked []bool  // has a check at its entry
 	closed  []bool  // holds no check, nor calls what does: it ends within its rest
 	entry   []int64 // the rest at its entry, for those that call it
@@ -26,25 +40,18 @@ type rewriter struct {
 	frames []frame // of analyse
 	checks []check // what it found, the last place first
 	open   bool    // it found a call of what is not closed
+	self   uint32  // the function that it is about
 
 	bodies [][]byte // rewritten
 	used   [numHelpers]bool
 }
 
-type state byte
-
-const (
-	unseen state = iota
-	open         // its callees are being searched
-	done
-)
-
 func newRewriter(m *module, o Options) *rewriter {
 	n := len(m.bodies)
 	return &rewriter{
 		m: m, o: o,
-		first:   make([]int, 1, n+1),
-		state:   make([]state, n),
+		graph:   graph{first: make([]int, 1, n+1)},
+		stack:   stack{frame: make([]int64, n), indirect: make([]bool, n)},
 		checked: make([]bool, n),
 		closed:  make([]bool, n),
 		entry:   make([]int64, n),
@@ -52,62 +59,47 @@ func newRewriter(m *module, o Options) *rewriter {
 	}
 }
 
-// graph collects who calls whom.
-func (w *rewriter) graph() error {
+// survey reads all functions: who calls whom, and how big their frames are.
+func (w *rewriter) survey() error {
 	seen := make([]int, len(w.m.bodies)) // by whom last, plus one
 	for f, body := range w.m.bodies {
 		if err := w.m.decodeBody(&w.code, body); err != nil {
 			return err
 		}
 		w.info.Instrs += len(w.code.list)
+		w.stack.frame[f] = w.code.estimate()
 		for _, i := range w.code.list {
-			if i.op != opCall || i.arg < w.m.importedFuncs {
-				continue
-			}
-			if g := i.arg - w.m.importedFuncs; seen[g] != f+1 {
-				seen[g] = f + 1
-				w.callees = append(w.callees, g)
+			switch i.op {
+			case opCallIndirect, opTailIndirect:
+				w.stack.indirect[f] = true
+			case opCall, opTailCall:
+				if i.arg < w.m.importedFuncs {
+					continue
+				}
+				if g := i.arg - w.m.importedFuncs; seen[g] != f+1 {
+					seen[g] = f + 1
+					w.graph.callees = append(w.graph.callees, g)
+				}
 			}
 		}
-		w.first = append(w.first, len(w.callees))
+		w.graph.first = append(w.graph.first, len(w.graph.callees))
 	}
+	w.stack.tails = w.m.usesTails
+	w.graph.sort()
+	w.stack.measure(&w.graph)
 	return nil
 }
 
-// functions rewrites all functions, callees before callers. It is a search
-// depth first without recursion, for chains of calls are as long as a module
-// wants.
+// functions rewrites all functions, callees before callers.
 func (w *rewriter) functions() error {
-	type visit struct {
-		f    uint32
-		next int
-	}
-	var stack []visit
-	for root := range w.m.bodies {
-		if w.state[root] != unseen {
-			continue
+	for _, f := range w.graph.order {
+		for _, g := range w.graph.of(f) {
+			w.checked[g] = w.checked[g] || w.graph.closes(f, g)
 		}
-		w.state[root] = open
-		stack = append(stack, visit{uint32(root), w.first[root]})
-		for len(stack) > 0 {
-			top := &stack[len(stack)-1]
-			if top.next == w.first[top.f+1] {
-				if err := w.function(top.f); err != nil {
-					return err
-				}
-				w.state[top.f] = done
-				stack = stack[:len(stack)-1]
-				continue
-			}
-			g := w.callees[top.next]
-			top.next++
-			switch w.state[g] {
-			case unseen:
-				w.state[g] = open
-				stack = append(stack, visit{g, w.first[g]})
-			case open:
-				w.checked[g] = true // it closes a cycle
-			}
+	}
+	for _, f := range w.graph.order {
+		if err := w.function(f); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -118,9 +110,10 @@ func (w *rewriter) function(f uint32) error {
 	if err := w.m.decodeBody(&w.code, w.m.bodies[f]); err != nil {
 		return err
 	}
-	w.open = false
+	w.open, w.self = false, f
 	rest := w.analyse() + w.code.locals/2
-	if w.checked[f] = w.checked[f] || rest > w.o.Bound; w.checked[f] {
+	w.checked[f] = w.checked[f] && w.holds(cycleCheck) || rest > w.entryBound() && w.holds(treeCheck)
+	if w.checked[f] {
 		rest = w.insert(0, rest)
 		w.info.Entries++
 	}
@@ -129,6 +122,9 @@ func (w *rewriter) function(f uint32) error {
 	w.bodies[f] = w.rewrite()
 	return nil
 }
+
+// holds reports that checks of that kind are not left out, which tests do.
+func (w *rewriter) holds(k kind) bool { return w.o.omit&k == 0 }
 
 // frame is a construct that analyse is within, from its end to its beginning.
 type frame struct {
@@ -170,12 +166,16 @@ func (w *rewriter) analyse() int64 {
 			rest = w.branch(n, i, rest)
 		case opReturn, opUnreachable:
 			rest = weigh(i.op, 0)
+		case opTailCall, opTailIndirect:
+			rest = w.call(n, i, weigh(opReturn, 0)) // what is behind does not run
 		case opCall, opCallIndirect:
 			rest = w.call(n, i, rest)
 		default:
 			rest += weigh(i.op, i.sub)
 		}
-		rest = w.split(n, rest, 16*w.o.Bound)
+		if w.holds(straightCheck) {
+			rest = w.split(n, rest, 4*w.o.Bound)
+		}
 	}
 	return rest
 }
@@ -196,7 +196,7 @@ func (w *rewriter) structure(n int, i *instr, rest int64) int64 {
 	case opBlock:
 		w.frames = w.frames[:top]
 	case opLoop:
-		if w.frames[top].branching {
+		if w.frames[top].branching && w.holds(loopCheck) {
 			rest = w.insert(n+1, rest)
 			w.info.Loops++
 		}
@@ -236,10 +236,13 @@ func (w *rewriter) branch(n int, i *instr, rest int64) int64 {
 }
 
 func (w *rewriter) call(n int, i *instr, rest int64) int64 {
-	if i.op == opCallIndirect {
-		rest = w.split(n+1, rest, w.o.Bound/2)
-		// No function's rest at its entry is above Bound.
-		return w.insert(n, rest+weightIndirect+w.o.Bound)
+	if i.op == opCallIndirect || i.op == opTailIndirect {
+		w.open = true
+		rest = w.returned(n, rest)
+		if !w.holds(indirectCheck) {
+			return rest
+		}
+		return w.insert(n, rest+weightIndirect+w.depthWeight(i)+w.entryBound())
 	}
 	if i.arg < w.m.importedFuncs {
 		return rest + weightCall + weightHost
@@ -247,7 +250,59 @@ func (w *rewriter) call(n int, i *instr, rest int64) int64 {
 	g := i.arg - w.m.importedFuncs
 	if !w.closed[g] {
 		w.open = true
-		rest = w.split(n+1, rest, w.o.Bound/2)
+		rest = w.returned(n, rest)
 	}
-	return rest + weightCall + w.entry[g]
+	return rest + weightCall + w.depthWeight(i) + w.entry[g]
+}
+
+// entryBound is what no function's rest at its entry exceeds.
+func (w *rewriter) entryBound() int64 { return w.o.Bound / 4 }
+
+// returned plans a check behind a call, for those whose stack unwinds.
+func (w *rewriter) returned(n int, rest int64) int64 {
+	if !w.holds(returnCheck) {
+		return rest
+	}
+	return w.split(n+1, rest, w.o.Bound/8)
+}
+
+func (w *rewriter) depthWeight(i *instr) int64 {
+	if w.depth(i) > 0 {
+		return 2 * weightCheck
+	}
+	return 0
+}
+
+// depth returns what a call is charged of the stack, in bytes. 0 is nothing.
+func (w *rewriter) depth(i *instr) int64 {
+	switch i.op {
+	case opCallIndirect:
+		if w.holds(indirectDepth) {
+			return w.stack.up[w.self]
+		}
+	case opTailIndirect:
+		if !w.proper(i) {
+			return w.stack.up[w.self]
+		}
+	case opCall, opTailCall:
+		if i.arg < w.m.importedFuncs || i.op == opTailCall && w.proper(i) {
+			return 0
+		}
+		if w.stack.charged(&w.graph, w.self, i.arg-w.m.importedFuncs) && w.holds(cycleDepth) {
+			return w.stack.up[w.self]
+		}
+	}
+	return 0
+}
+
+// proper reports that a tail call is one to the engine, too: it takes no stack.
+func (w *rewriter) proper(i *instr) bool {
+	t := i.arg
+	if i.op == opTailCall {
+		if i.arg < w.m.importedFuncs {
+			return false // it may be one, or not
+		}
+		t = w.m.functions[i.arg-w.m.importedFuncs]
+	}
+	return w.m.inRegisters[t]
 }

@@ -2,6 +2,9 @@ package meter_test
 
 import (
 	"context"
+	"io/fs"
+	"path"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"syscall"
@@ -122,4 +125,59 @@ func BenchmarkPrograms(b *testing.B) {
 func median(d []time.Duration) time.Duration {
 	d = slices.Sorted(slices.Values(d))
 	return d[len(d)/2]
+}
+
+// BenchmarkCompile compares the CPU time of compiling, and the size of the code,
+// with those of the original. The time to rewrite is in that of the metered one.
+func BenchmarkCompile(b *testing.B) {
+	for _, pkg := range []string{"github.com/weftrun/weft/examples/src/pi", suite} {
+		b.Run(path.Base(pkg), func(b *testing.B) {
+			module := wasmtest.BuildGo(b, pkg)
+			var took [2][]time.Duration
+			var size [2]int64
+			for b.Loop() {
+				for n := range took {
+					spent, bytes := compile(b, module, n == 1)
+					took[n], size[n] = append(took[n], spent), bytes
+				}
+			}
+			b.ReportMetric(float64(median(took[0]).Milliseconds()), "plain-ms")
+			b.ReportMetric(float64(median(took[1]))/float64(median(took[0])), "metered-x")
+			b.ReportMetric(float64(size[1])/float64(size[0]), "size-x")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// compile returns how long it took, and the size of what the engine keeps.
+func compile(b *testing.B, module []byte, metered bool) (spent time.Duration, size int64) {
+	b.Helper()
+	dir := b.TempDir()
+	cache, err := wazero.NewCompilationCacheWithDir(dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer cache.Close(b.Context())
+	rt := wazero.NewRuntimeWithConfig(b.Context(), wazero.NewRuntimeConfigCompiler().WithCompilationCache(cache))
+	defer rt.Close(b.Context())
+	runtime.GC()
+	before := cpu(b)
+	if metered {
+		module = rewrite(b, module)
+	}
+	if _, err := rt.CompileModule(b.Context(), module); err != nil {
+		b.Fatal(err)
+	}
+	spent = cpu(b) - before
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			info, statErr := d.Info()
+			size, err = size+info.Size(), statErr
+		}
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return spent, size
 }

@@ -17,6 +17,7 @@ const (
 	secCode
 	secData
 	secDataCount
+	secTag
 )
 
 type limits struct {
@@ -39,7 +40,9 @@ type export struct {
 // module is what of a module the pass needs. Slices are parts of the input.
 // Sections that it holds as bytes pass unchanged.
 type module struct {
-	types, imports        []byte // entries without their number
+	types, imports        []byte   // entries without their number
+	inRegisters           []bool   // for each type: the engine needs no stack to pass its values
+	importTypes           []uint32 // types of the imported functions
 	numTypes, numImports  int
 	importedFuncs         uint32
 	importedGlobals       int
@@ -53,7 +56,8 @@ type module struct {
 	elements              []byte // the section's body, with functions renumbered
 	dataCount, data, name []byte
 	dataBytes             int
-	usesInit              bool     // known once all bodies were decoded
+	usesInit              bool     // known once all bodies were decoded, as is
+	usesTails             bool     // that there are tail calls
 	bodies                [][]byte // of the defined functions, with their locals
 }
 
@@ -91,6 +95,10 @@ func decode(b []byte) (*module, error) {
 			continue
 		}
 		place := order(id)
+		if id == secTag {
+			r.fail(ErrUnsupported, "exceptions (a section of tags)")
+			break
+		}
 		if place == 0 {
 			r.fail(ErrUnsupported, "a section of the number %d", id)
 			break
@@ -172,7 +180,7 @@ func (m *module) section(id byte, s *reader) {
 		if n := s.count(); n > 1 {
 			s.fail(ErrUnsupported, "more than one memory")
 		} else if n == 1 {
-			s.limits()
+			s.memory()
 		}
 	case secGlobal:
 		m.globalSection(s)
@@ -205,14 +213,22 @@ func (m *module) typeSection(s *reader) {
 		if c := s.byte(); c != 0x60 && s.err == nil {
 			s.fail(ErrUnsupported, "a type of the form %#x", c)
 		}
+		fits := true
 		for range 2 {
+			var used [2]int // registers: of integers and references, of others
 			for n := s.count(); n > 0 && s.err == nil; n-- {
-				s.valueType()
+				if t := s.valueType(); t == valueI32 || t == valueI64 || t == typeFuncref || t == typeExternref {
+					used[0]++
+				} else {
+					used[1]++
+				}
 			}
+			fits = fits && used[0] <= intRegisters && used[1] <= otherRegisters
 		}
 		if s.err != nil {
 			return
 		}
+		m.inRegisters = append(m.inRegisters, fits)
 	}
 	m.types = s.b[begin:s.pos]
 }
@@ -228,11 +244,13 @@ func (m *module) importSection(s *reader) {
 		switch kind := s.byte(); kind {
 		case 0:
 			m.importedFuncs++
-			if t := s.u32(); int(t) >= m.numTypes {
+			t := s.u32()
+			if int(t) >= m.numTypes {
 				s.fail(ErrMalformed, "an import has the unknown type %d", t)
 			}
+			m.importTypes = append(m.importTypes, t)
 		case 2:
-			s.limits()
+			s.memory()
 		case 3:
 			m.importedGlobals++
 			s.valueType()
@@ -295,6 +313,7 @@ func (m *module) constExpr(s *reader, out []byte, globals int) []byte {
 			s.skip(4)
 		case opF64Const:
 			s.skip(8)
+		case opI32Add, opI32Sub, opI32Mul, opI64Add, opI64Sub, opI64Mul:
 		case opGlobalGet:
 			if g := s.u32(); int(g) >= globals {
 				s.fail(ErrMalformed, "a constant expression names the unknown global %d", g)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/tetratelabs/wazero"
@@ -117,23 +118,8 @@ func FuzzGenerated(f *testing.F) {
 // a valid module valid, and must not make one valid: an index that was one of
 // nothing could then be one of what was added.
 func FuzzMutated(f *testing.F) {
-	paths, err := filepath.Glob("testdata/hostile/*.wasm")
-	if err != nil {
-		f.Fatal(err)
-	}
-	more, err := filepath.Glob("../wasmtest/modules/*.wasm")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, path := range append(append(paths, more...), "testdata/opcodes.wasm") {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b)
-	}
-	for seed := range uint64(20) {
-		f.Add(generate(seed))
+	for _, module := range corpus(f) {
+		f.Add(module)
 	}
 	f.Fuzz(func(t *testing.T, module []byte) {
 		if len(module) > 1<<16 {
@@ -151,11 +137,84 @@ func FuzzMutated(f *testing.F) {
 			}
 			return
 		}
+		if most := meter.DefaultMaxGrowth*len(module) + 4<<10; len(out) > most {
+			t.Errorf("it grew from %d to %d bytes", len(module), len(out))
+		}
 		before, after := valid(t, module), valid(t, out)
 		if (before == nil) != (after == nil) {
 			t.Errorf("the original: %v; metered: %v", before, after)
 		}
 	})
+}
+
+// corpus returns small modules of all sorts.
+func corpus(tb testing.TB) (modules [][]byte) {
+	tb.Helper()
+	for _, glob := range []string{
+		"testdata/opcodes.wasm", "testdata/hostile/*.wasm", "testdata/checks/*.wasm",
+		"../wasmtest/modules/*.wasm", "../engine/testdata/*.wasm",
+	} {
+		paths, err := filepath.Glob(glob)
+		if err != nil || len(paths) == 0 {
+			tb.Fatalf("%s: no modules: %v", glob, err)
+		}
+		for _, path := range paths {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			modules = append(modules, b)
+		}
+	}
+	for seed := range uint64(40) {
+		modules = append(modules, generate(seed))
+	}
+	return modules
+}
+
+// FuzzRun runs what resembles modules, and is valid, both ways. The original may
+// never end, so it is interruptible.
+func FuzzRun(f *testing.F) {
+	for _, module := range corpus(f) {
+		f.Add(module, uint64(3), uint64(5))
+	}
+	f.Fuzz(func(t *testing.T, module []byte, a, b uint64) {
+		if len(module) > 1<<14 {
+			return
+		}
+		out, info, err := meter.Rewrite(module, meter.Options{})
+		if err != nil || !info.Metered || valid(t, module) != nil {
+			return
+		}
+		compare(t, module, out, a, b)
+	})
+}
+
+// compare runs both for a bounded time each.
+func compare(t *testing.T, module, out []byte, args ...uint64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	original := newPlayOn(t, wazero.NewRuntimeConfigCompiler().WithCloseOnContextDone(true))
+	metered := newPlay(t)
+	metered.most = 3000
+	for _, function := range []string{"f", "_start", "run"} {
+		want, err := original.run(ctx, module, function, args...)
+		if err != nil {
+			return // it cannot be linked
+		}
+		got, err := metered.run(t.Context(), out, function, args...)
+		if err != nil {
+			t.Fatalf("metered: %v", err)
+		}
+		if ctx.Err() != nil || metered.refills > metered.most ||
+			want.Err == meter.StackOverflow || got.Err == meter.StackOverflow {
+			return // they end in different places
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("%s: metered differs:\n%s", function, diff)
+		}
+	}
 }
 
 // valid asks the engine whether a module is valid, without its custom sections,
@@ -167,7 +226,7 @@ func valid(t *testing.T, module []byte) (err error) {
 		}
 	}()
 	ctx := context.WithoutCancel(t.Context())
-	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter())
+	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(features))
 	defer rt.Close(ctx)
 	_, err = rt.CompileModule(ctx, withoutCustom(module))
 	return err

@@ -18,8 +18,10 @@ func (w *rewriter) encode() ([]byte, error) {
 		out = section(out, secTable, tables)
 	}
 	out = section(out, secMemory, m.memories)
-	globals := append(uleb(nil, uint32(m.numGlobals)+1), m.globals...)
-	out = section(out, secGlobal, append(globals, valueI64, 1, opI64Const, 0, opEnd))
+	globals := append(uleb(nil, uint32(m.numGlobals)+2), m.globals...)
+	globals = append(globals, valueI64, 1, opI64Const, 0, opEnd)
+	globals = sleb(append(globals, valueI64, 1, opI64Const), w.o.MaxStack)
+	out = section(out, secGlobal, append(globals, opEnd))
 	out = section(out, secExport, w.exports())
 	if m.start != nil {
 		out = section(out, secStart, uleb(nil, m.remap(*m.start)))
@@ -28,11 +30,7 @@ func (w *rewriter) encode() ([]byte, error) {
 	out = section(out, secDataCount, m.dataCount)
 	out = w.codeSection(out)
 	out = section(out, secData, m.data)
-	if m.name != nil {
-		if names := w.names(); names != nil {
-			out = section(out, secCustom, append([]byte("\x04name"), names...))
-		}
-	}
+	out = section(out, secCustom, append([]byte("\x04name"), w.names()...))
 	return out, nil
 }
 
@@ -56,19 +54,13 @@ func section(out []byte, id byte, body []byte) []byte {
 	return append(out, body...)
 }
 
-// types appends those of refill, charge, and fill and copy.
+// types appends those of refill and of the helpers.
 func (w *rewriter) types() []byte {
-	n := 1
-	if w.needsHelpers() {
-		n = 3
-	}
-	out := append(uleb(nil, uint32(w.m.numTypes+n)), w.m.types...)
+	out := append(uleb(nil, uint32(w.m.numTypes+4)), w.m.types...)
 	out = append(out, 0x60, 0, 1, valueI64)
-	if w.needsHelpers() {
-		out = append(out, 0x60, 1, valueI32, 1, valueI32)
-		out = append(out, 0x60, 3, valueI32, valueI32, valueI32, 0)
-	}
-	return out
+	out = append(out, 0x60, 0, 0)
+	out = append(out, 0x60, 1, valueI32, 1, valueI32)
+	return append(out, 0x60, 3, valueI32, valueI32, valueI32, 0)
 }
 
 func (w *rewriter) imports() []byte {
@@ -81,19 +73,14 @@ func (w *rewriter) imports() []byte {
 // declarations are the types of the functions in their new order.
 func (w *rewriter) declarations() []byte {
 	f := w.m.functions
-	n := len(f)
-	if w.needsHelpers() {
-		n += int(numHelpers)
-	}
+	n := len(f) + int(numHelpers)
 	out := uleb(make([]byte, 0, 2*n+8), uint32(n))
 	for _, t := range f[1:] {
 		out = uleb(out, t)
 	}
 	out = uleb(out, f[0])
-	if w.needsHelpers() {
-		out = uleb(out, uint32(w.m.numTypes)+1)
-		out = uleb(out, uint32(w.m.numTypes)+2)
-		out = uleb(out, uint32(w.m.numTypes)+2)
+	for h := range numHelpers {
+		out = uleb(out, uint32(w.m.numTypes)+[numHelpers]uint32{1, 1, 2, 3, 3}[h])
 	}
 	return out
 }
@@ -138,10 +125,8 @@ func (w *rewriter) exports() []byte {
 
 func (w *rewriter) codeSection(out []byte) []byte {
 	bodies := append(append([][]byte{}, w.bodies[1:]...), w.bodies[0])
-	if w.needsHelpers() {
-		for h := range numHelpers {
-			bodies = append(bodies, w.helperBody(h))
-		}
+	for h := range numHelpers {
+		bodies = append(bodies, w.helperBody(h))
 	}
 	head := uleb(nil, uint32(len(bodies)))
 	size := len(head)

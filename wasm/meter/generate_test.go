@@ -11,14 +11,17 @@ import (
 type generator struct {
 	r     *rand.Rand
 	funcs int
-	depth int // of blocks within the function
-	left  int // instructions to write
-	loops []bool
-	out   []byte
+
+	imports int
+	depth   int // of blocks within the function
+	left    int // instructions to write
+	loops   []bool
+	out     []byte
 }
 
-// The functions are (i32, i32) -> i32, with four locals of i32; g0 is the
-// countdown, g1 to g3 are anyone's.
+// The functions are (i32, i32) -> i32, with four locals of i32, but for the last
+// one, which has eleven parameters and calls the first; g0 is the countdown, g1
+// to g3 are anyone's.
 const (
 	genLocals  = 6
 	genGlobals = 4
@@ -30,22 +33,29 @@ func generate(seed uint64) []byte {
 	g.funcs = 1 + g.r.IntN(12)
 	imports := g.r.IntN(2) // of a function
 	var types, imp, decl, code, elems []byte
-	types = append(types, 3, 0x60, 2, 0x7f, 0x7f, 1, 0x7f, 0x60, 0, 1, 0x7f, 0x60, 2, 0x7f, 0x7f, 2, 0x7f, 0x7f)
+	g.imports = imports
+	types = append(types, 4, 0x60, 2, 0x7f, 0x7f, 1, 0x7f, 0x60, 0, 1, 0x7f, 0x60, 2, 0x7f, 0x7f, 2, 0x7f, 0x7f)
+	types = append(types, 0x60, 11, 0x7f, 0x7f, 0x7f, 0x7f, 0x7f, 0x7f, 0x7f, 0x7f, 0x7f, 0x7f, 0x7f, 1, 0x7f)
 	if imports == 1 {
 		imp = append(imp, 1)
 		imp = append(append(imp, 22), "wasi_snapshot_preview1"...)
 		imp = append(append(imp, 11), "sched_yield"...)
 		imp = append(imp, 0, 1)
 	}
-	decl = append(decl, byte(g.funcs))
-	code = append(code, byte(g.funcs))
-	elems = append(elems, 1, 0, 0x41, 0, 0x0b, byte(g.funcs))
+	decl = append(decl, byte(g.funcs+1))
+	code = append(code, byte(g.funcs+1))
+	// What the table holds at first, the last function in it, and a passive list.
+	elems = append(elems, 3, 0, 0x41, 0, 0x0b, byte(g.funcs))
 	for f := range g.funcs {
 		decl = append(decl, 0)
 		elems = append(elems, byte(imports+f))
 		body := g.function(imports)
 		code = append(binary.AppendUvarint(code, uint64(len(body))), body...)
 	}
+	decl = append(decl, 3)
+	code = append(code, 11, 0, 0x20, 0, 0x20, 10, 0x10, byte(imports), 0x20, 3, 0x6a, 0x0b)
+	elems = append(elems, 1, 0, 2, byte(imports), byte(imports+g.funcs))
+	elems = append(elems, 0, 0x41, 15, 0x0b, 1, byte(imports+g.funcs))
 	start := byte(imports + g.r.IntN(g.funcs))
 	b := []byte("\x00asm\x01\x00\x00\x00")
 	part := func(id byte, body []byte) {
@@ -140,6 +150,10 @@ func (g *generator) value(imports, deep int) {
 		g.value(imports, deep-1)
 		g.emit(0x0b)
 	case 12: // through another type: 64 bits, floats, vectors
+		if g.r.IntN(2) == 0 {
+			g.wide(imports, deep)
+			return
+		}
 		g.value(imports, deep-1)
 		switch g.r.IntN(3) {
 		case 0:
@@ -179,7 +193,14 @@ func (g *generator) statement(imports int) {
 		g.value(imports, 2)
 		g.emit(0x36, 2, 16)
 	case kind == 6:
-		g.bulk(imports)
+		switch g.r.IntN(4) {
+		case 0:
+			g.tail(imports)
+		case 1:
+			g.tables()
+		default:
+			g.bulk(imports)
+		}
 	case kind < 13 && g.depth < 8:
 		g.block(imports, kind)
 	case kind == 13 && g.depth > 0:

@@ -1,13 +1,17 @@
 package meter
 
-// The helpers are functions that are appended to a module where its code needs
-// them.
+// The helpers are functions that are appended to a module.
 type helper int
 
 const (
+	// helperRefill asks the host for a budget.
+	helperRefill helper = iota
+	// helperEnter traps if there is no stack left, and asks for a budget if
+	// there is none.
+	helperEnter
 	// helperCharge charges for the n entries or bytes of the bulk instruction
 	// that comes next, 2 ns each, and returns n.
-	helperCharge helper = iota
+	helperCharge
 	// helperFill and helperCopy are memory.fill and memory.copy, piece by piece.
 	helperFill
 	helperCopy
@@ -20,7 +24,7 @@ const piece = 64 << 10
 
 // helperName is what a stack trace shows.
 func helperName(h helper) string {
-	return [numHelpers]string{"meter.charge", "memory.fill", "memory.copy"}[h]
+	return [numHelpers]string{"meter.refill", StackOverflow, "meter.charge", "memory.fill", "memory.copy"}[h]
 }
 
 // callHelper appends a call. All helpers count, used or not, so that an index
@@ -30,15 +34,18 @@ func (w *rewriter) callHelper(out []byte, h helper) []byte {
 	return uleb(append(out, opCall), w.m.numFuncs()+1+uint32(h))
 }
 
-func (w *rewriter) needsHelpers() bool {
-	return w.used[helperCharge] || w.used[helperFill] || w.used[helperCopy]
-}
-
 // helperBody returns a helper's code. One that is not used is only a trap: it
 // might need a memory where there is none.
 func (w *rewriter) helperBody(h helper) []byte {
 	out := []byte{0} // locals
 	switch {
+	case h == helperRefill || h == helperEnter:
+		if h == helperEnter {
+			out = uleb(append(out, opGlobalGet), w.depthLeft())
+			out = append(out, opI64Const, 0, opI64LtS, opIf, blockEmpty, opUnreachable, opEnd)
+		}
+		out = uleb(append(out, opCall), w.m.importedFuncs)
+		return append(uleb(append(out, opGlobalSet), w.budget()), opEnd)
 	case !w.used[h]:
 		return append(out, opUnreachable, opEnd)
 	case h == helperCharge:
@@ -89,8 +96,9 @@ func beyond(out []byte, local byte) []byte {
 func (w *rewriter) dynamic(out []byte, local, shift, by byte) []byte {
 	out = uleb(append(out, opGlobalGet), w.budget())
 	out = append(out, opLocalGet, local, opI64ExtendU, opI64Const, by, shift, opI64Const)
-	out = append(sleb(out, weightBuiltin/4), opI64Add)
-	return w.charge(out)
+	out = append(sleb(out, weightBuiltin/4), opI64Add, opI64Sub)
+	out = uleb(append(out, opGlobalSet), w.budget())
+	return w.ifNegative(uleb(append(out, opGlobalGet), w.budget()), helperRefill)
 }
 
 // pieces appends a loop that does the operation for all but the last piece and

@@ -8,9 +8,12 @@ const (
 	opI64GtU          = 0x56
 	opI32Add          = 0x6a
 	opI32Sub          = 0x6b
+	opI32Mul          = 0x6c
 	opI32Or           = 0x72
 	opI64Add          = 0x7c
 	opI64Sub          = 0x7d
+	opI64Mul          = 0x7e
+	opI64Or           = 0x84
 	opI64Shl          = 0x86
 	opI64ShrU         = 0x88
 	opI64ExtendU      = 0xad
@@ -18,26 +21,42 @@ const (
 	valueI64     byte = 0x7e
 )
 
-// budget is the index of the global.
-func (w *rewriter) budget() uint32 { return uint32(w.m.importedGlobals + w.m.numGlobals) }
+// budget and depth are the indices of the globals.
+func (w *rewriter) budget() uint32    { return uint32(w.m.importedGlobals + w.m.numGlobals) }
+func (w *rewriter) depthLeft() uint32 { return w.budget() + 1 }
+
+// add appends an addition to a global.
+func add(out []byte, global uint32, n int64) []byte {
+	out = uleb(append(out, opGlobalGet), global)
+	out = sleb(append(out, opI64Const), n)
+	return uleb(append(out, opI64Add, opGlobalSet), global)
+}
+
+// ifNegative appends a call of a helper, of no parameters, if the value on the
+// stack is negative.
+func (w *rewriter) ifNegative(out []byte, h helper) []byte {
+	out = append(out, opI64Const, 0, opI64LtS, opIf, blockEmpty)
+	return append(w.callHelper(out, h), opEnd)
+}
 
 // check appends a check of that weight.
 func (w *rewriter) check(out []byte, weight int64) []byte {
-	out = uleb(append(out, opGlobalGet), w.budget())
-	out = sleb(append(out, opI64Const), weight)
-	return w.charge(out)
+	out = add(out, w.budget(), -weight)
+	return w.ifNegative(uleb(append(out, opGlobalGet), w.budget()), helperRefill)
 }
 
-// charge appends the end of a check, which finds the budget and the weight on
-// the stack.
-func (w *rewriter) charge(out []byte) []byte {
-	g := w.budget()
-	out = uleb(append(out, opI64Sub, opGlobalSet), g)
-	out = uleb(append(out, opGlobalGet), g)
-	out = append(out, opI64Const, 0, opI64LtS, opIf, blockEmpty, opCall)
-	out = uleb(out, w.m.importedFuncs)
-	out = uleb(append(out, opGlobalSet), g)
-	return append(out, opEnd)
+// enter appends the check in front of a call that takes so many bytes of the
+// stack, with one of that weight, if it is not 0.
+func (w *rewriter) enter(out []byte, depth, weight int64) []byte {
+	if weight > 0 {
+		out = add(out, w.budget(), -weight)
+	}
+	out = add(out, w.depthLeft(), -depth)
+	out = uleb(append(out, opGlobalGet), w.depthLeft())
+	if weight > 0 {
+		out = append(uleb(append(out, opGlobalGet), w.budget()), opI64Or)
+	}
+	return w.ifNegative(out, helperEnter)
 }
 
 // rewrite returns the decoded function with its checks and new indices.
@@ -50,18 +69,27 @@ func (w *rewriter) rewrite() []byte {
 	copied := c.list[0].at // up to where the body is in out
 	for n := range c.list {
 		i := &c.list[n]
-		due := next >= 0 && w.checks[next].before == n
-		if !due && i.op != opCall && i.op != opRefFunc && i.op != opMisc {
+		weight := int64(0)
+		if next >= 0 && w.checks[next].before == n {
+			weight = w.checks[next].weight
+			next--
+		}
+		if weight == 0 && !rewritten(i.op) {
 			continue
 		}
 		out = append(out, c.body[copied:i.at]...)
 		copied = i.at
-		if due {
-			out = w.check(out, w.checks[next].weight)
-			next--
+		switch i.op {
+		case opCall, opCallIndirect, opTailCall, opTailIndirect:
+			out = w.rewriteCall(out, n, weight)
+			copied = c.end(n)
+			continue
+		}
+		if weight > 0 {
+			out = w.check(out, weight)
 		}
 		switch i.op {
-		case opCall, opRefFunc:
+		case opRefFunc:
 			out = uleb(append(out, i.op), w.m.remap(i.arg))
 			copied = c.end(n)
 		case opMisc:
@@ -73,8 +101,57 @@ func (w *rewriter) rewrite() []byte {
 	return append(out, c.body[copied:]...)
 }
 
+// rewritten reports that an instruction may change, whether or not there is a
+// check in front of it.
+func rewritten(op byte) bool {
+	switch op {
+	case opCall, opCallIndirect, opTailCall, opTailIndirect, opRefFunc, opMisc:
+		return true
+	}
+	return false
+}
+
+// rewriteCall appends a call with what is in front of it and behind.
+func (w *rewriter) rewriteCall(out []byte, n int, weight int64) []byte {
+	i := &w.code.list[n]
+	depth := w.depth(i)
+	switch {
+	case depth > 0:
+		out = w.enter(out, depth, weight)
+	case weight > 0:
+		out = w.check(out, weight)
+	}
+	op, tail := i.op, i.op == opTailCall || i.op == opTailIndirect
+	if tail && !w.proper(i) {
+		if op = opCall; i.op == opTailIndirect {
+			op = opCallIndirect
+		}
+	}
+	if i.op == opCall || i.op == opTailCall {
+		out = uleb(append(out, op), w.m.remap(i.arg))
+	} else {
+		out = append(append(out, op), w.code.body[i.at+1:w.code.end(n)]...)
+	}
+	if depth > 0 {
+		out = add(out, w.depthLeft(), depth)
+	}
+	if op != i.op {
+		out = append(out, opReturn)
+	}
+	return out
+}
+
 // bulk appends what stands in front of a bulk instruction, or in its place.
 func (w *rewriter) bulk(out []byte, sub byte) []byte {
+	if !w.holds(bulkCheck) {
+		switch sub {
+		case miscMemoryFill:
+			return append(out, opMisc, sub, 0)
+		case miscMemoryCopy:
+			return append(out, opMisc, sub, 0, 0)
+		}
+		return out
+	}
 	switch sub {
 	case miscMemoryFill:
 		return w.callHelper(out, helperFill)

@@ -24,23 +24,36 @@ const (
 	ImportModule = "weft:meter"
 	ImportName   = "refill"
 
-	// DefaultBound is 256 units, some 50 ns.
-	DefaultBound           = 256
+	// DefaultBound is 1,024 units, some 200 ns.
+	DefaultBound           = 1024
 	DefaultMaxTableEntries = 1 << 20
+	// DefaultMaxStack is 32 MiB by estimate, which is mostly twice as much as
+	// calls take.
+	DefaultMaxStack = 32 << 20
+
+	// StackOverflow is the function in which a guest traps that calls too deep.
+	StackOverflow = "stack overflow"
+
 	// DefaultMaxGrowth is far above the 1.1 that compilers' output grows by.
 	DefaultMaxGrowth = 12
 )
 
 // Options says how to rewrite. The zero value of a field means its default.
 type Options struct {
-	// Bound is the weight above which paths that meet or part, and calls, get a
-	// check of their own. Lower is more precise and slower.
+	// Bound is the weight above which paths that meet or part get a check of
+	// their own; for functions' entries it is a quarter of it, and behind calls
+	// an eighth. Lower is more precise and slower.
 	Bound int64
 	// MaxTableEntries bounds each table, at the start and by growth.
 	MaxTableEntries uint32
+	// MaxStack bounds the bytes of the engine's stack that a guest's calls take,
+	// by an estimate; see the package comment.
+	MaxStack int64
 	// MaxGrowth bounds the output's size, as a multiple of the input's (and 4
 	// KiB more): a module that would grow further is unsuited.
 	MaxGrowth int
+
+	omit kind // checks to leave out, for tests that each is needed
 }
 
 // Info is what Rewrite did.
@@ -76,6 +89,9 @@ func Rewrite(module []byte, o Options) (out []byte, info Info, err error) {
 	if o.MaxTableEntries == 0 {
 		o.MaxTableEntries = DefaultMaxTableEntries
 	}
+	if o.MaxStack <= 0 {
+		o.MaxStack = DefaultMaxStack
+	}
 	if o.MaxGrowth <= 0 {
 		o.MaxGrowth = DefaultMaxGrowth
 	}
@@ -88,7 +104,7 @@ func Rewrite(module []byte, o Options) (out []byte, info Info, err error) {
 		return module, info, nil
 	}
 	w := newRewriter(m, o)
-	if err := w.graph(); err != nil {
+	if err := w.survey(); err != nil {
 		return nil, info, err
 	}
 	if w.m.usesInit && w.m.dataBytes > maxInit {

@@ -18,34 +18,40 @@ type named struct {
 }
 
 // names returns the content of the name section with functions renumbered: the
-// names of the module and of functions. It is nil if the section is damaged,
-// for names are worth no error.
+// names of the module and of functions. Of a section that is damaged only those
+// of the helpers are left, for names are worth no error.
 func (w *rewriter) names() []byte {
-	var out []byte
+	out, functions := w.given()
+	if functions == nil {
+		functions = w.functionNames(&reader{b: []byte{0}})
+	}
+	return section(out, namesFunctions, functions)
+}
+
+// given returns the part of the module's name, and functions' names.
+func (w *rewriter) given() (out, functions []byte) {
 	r := reader{b: w.m.name}
 	last := -1
 	for r.more() {
 		id := r.byte()
 		part := reader{b: r.skip(r.u32())}
 		if r.err != nil || int(id) <= last {
-			return nil
+			return nil, nil
 		}
 		last = int(id)
 		switch id {
 		case namesModule:
 			if name := part.skip(part.u32()); part.err != nil || part.more() || !utf8.Valid(name) {
-				return nil
+				return nil, nil
 			}
 			out = section(out, id, part.b)
 		case namesFunctions:
-			list := w.functionNames(&part)
-			if part.err != nil {
-				return nil
+			if functions = w.functionNames(&part); part.err != nil {
+				return nil, nil
 			}
-			out = section(out, id, list)
 		}
 	}
-	return out
+	return out, functions
 }
 
 func (w *rewriter) functionNames(r *reader) []byte {
@@ -59,10 +65,8 @@ func (w *rewriter) functionNames(r *reader) []byte {
 		}
 		list = append(list, named{w.m.remap(f), name})
 	}
-	if w.needsHelpers() {
-		for h := range numHelpers {
-			list = append(list, named{w.m.numFuncs() + 1 + uint32(h), []byte(helperName(h))})
-		}
+	for h := range numHelpers {
+		list = append(list, named{w.m.numFuncs() + 1 + uint32(h), []byte(helperName(h))})
 	}
 	slices.SortStableFunc(list, func(a, b named) int { return int(a.index) - int(b.index) })
 	list = slices.CompactFunc(list, func(a, b named) bool { return a.index == b.index })

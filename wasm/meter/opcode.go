@@ -15,6 +15,8 @@ const (
 	opReturn       = 0x0f
 	opCall         = 0x10
 	opCallIndirect = 0x11
+	opTailCall     = 0x12 // return_call
+	opTailIndirect = 0x13 // return_call_indirect
 	opDrop         = 0x1a
 	opSelect       = 0x1b
 	opSelectTyped  = 0x1c
@@ -77,9 +79,9 @@ func weigh(op, sub byte) int64 {
 		return 0
 	case op == opBrTable || op == opTableGet || op == opTableSet:
 		return weightTable
-	case op == opCall:
+	case op == opCall || op == opTailCall:
 		return weightCall
-	case op == opCallIndirect:
+	case op == opCallIndirect || op == opTailIndirect:
 		return weightIndirect
 	case op >= 0x28 && op <= 0x3e:
 		return weightMemory
@@ -128,7 +130,7 @@ func weighVector(sub byte) int64 {
 // instr is an instruction of a body. It ends where the next one begins.
 type instr struct {
 	at      uint32 // in the body
-	arg     uint32 // label, function or, of an end, what it ends
+	arg     uint32 // label, function, type of an indirect call or, of an end, what it ends
 	op, sub byte
 }
 
@@ -137,12 +139,15 @@ type code struct {
 	body   []byte
 	locals int64
 	list   []instr
+	sets   int64  // instructions that set a local
+	blocks int64  // that others can branch to
 	open   []byte // the constructs around the current instruction
 }
 
 // decodeBody reads a function's body.
 func (m *module) decodeBody(c *code, body []byte) error {
 	c.body, c.locals, c.list, c.open = body, 0, c.list[:0], append(c.open[:0], opBlock)
+	c.sets, c.blocks = 0, 0
 	r := reader{b: body}
 	for n := r.count(); n > 0 && r.err == nil; n-- {
 		c.locals += int64(r.u32())
@@ -193,6 +198,9 @@ func (m *module) immediates(c *code, r *reader, i *instr) {
 		branch(c, r, i)
 	case op >= opLocalGet && op <= opLocalTee:
 		r.u32() // the engine checks it; none was added
+		if op != opLocalGet {
+			c.sets++
+		}
 	case op == opGlobalGet || op == opGlobalSet:
 		if g := r.u32(); int(g) >= m.importedGlobals+m.numGlobals {
 			r.fail(ErrMalformed, "the global %d does not exist", g)
@@ -209,6 +217,9 @@ func (m *module) immediates(c *code, r *reader, i *instr) {
 		r.skip(8)
 	case op == opCall || op == opRefFunc:
 		i.arg = m.function(r)
+	case op == opTailCall:
+		m.usesTails = true
+		i.arg = m.function(r)
 	default:
 		m.rareImmediates(r, i)
 	}
@@ -216,9 +227,11 @@ func (m *module) immediates(c *code, r *reader, i *instr) {
 
 func (m *module) rareImmediates(r *reader, i *instr) {
 	switch i.op {
-	case opCallIndirect:
-		m.typeIndex(r, int64(r.u32()))
+	case opCallIndirect, opTailIndirect:
+		i.arg = r.u32()
+		m.typeIndex(r, int64(i.arg))
 		m.tableIndex(r)
+		m.usesTails = m.usesTails || i.op == opTailIndirect
 	case opTableGet, opTableSet:
 		m.tableIndex(r)
 	case opMemorySize, opMemoryGrow:
@@ -244,9 +257,7 @@ func unknown(op byte) string {
 	switch op {
 	case 0x06, 0x07, 0x08, 0x09, 0x0a, 0x18, 0x19, 0x1f:
 		return "an instruction for exceptions"
-	case 0x12, 0x13, 0x15:
-		return "a tail call"
-	case 0x14, 0xd3, 0xd4, 0xd5, 0xd6:
+	case 0x14, 0x15, 0xd3, 0xd4, 0xd5, 0xd6:
 		return "an instruction on typed references"
 	case 0xfb:
 		return "an instruction on garbage-collected values"
@@ -279,6 +290,7 @@ func (m *module) tableIndex(r *reader) {
 func (m *module) structure(c *code, r *reader, i *instr) {
 	switch i.op {
 	case opBlock, opLoop, opIf:
+		c.blocks++
 		m.blockType(r)
 		if c.open = append(c.open, i.op); len(c.open) > maxNesting {
 			r.fail(ErrUnsupported, "more than %d nested blocks", maxNesting)

@@ -123,6 +123,21 @@ func (r *reader) limits() limits {
 	return l
 }
 
+// maxPages is what 32 bits can address, in pages of 64 KiB.
+const maxPages = 1 << 16
+
+// memory reads a memory's limits. How much of that an instance gets is for the
+// engine's allocator to say.
+func (r *reader) memory() {
+	l := r.limits()
+	if l.least > maxPages || l.bounded && l.most > maxPages {
+		r.fail(ErrMalformed, "a memory of more than %d pages", maxPages)
+	}
+	if l.bounded && l.most < l.least {
+		r.fail(ErrMalformed, "a memory's minimum of %d pages is above its maximum of %d", l.least, l.most)
+	}
+}
+
 func uleb(b []byte, v uint32) []byte {
 	for v >= 0x80 {
 		b = append(b, byte(v)|0x80)

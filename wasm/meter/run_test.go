@@ -14,6 +14,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 	"github.com/tetratelabs/wazero/sys"
 
@@ -38,10 +39,10 @@ type play struct {
 	refills int
 	most    int // refills before the guest is ended; 0: any number
 	budget  uint64
-	// gap is by how much the global g0 fell between two refills, at most, and
-	// last what it was.
-	watch     bool
-	gap, last uint64
+	// gap is by how much the global g0 fell between two refills, at most, last
+	// what it was, and first what it began with.
+	watch            bool
+	gap, last, first uint64
 }
 
 // look notes how far g0 fell since the last look.
@@ -52,13 +53,21 @@ func (p *play) look(g0 uint64) {
 	p.last = g0
 }
 
+// features are those that the engine runs metered modules with.
+const features = api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall | experimental.CoreFeaturesExtendedConst
+
 var errEnded = sys.NewExitError(sys.ExitCodeContextCanceled)
 
 func newPlay(tb testing.TB) *play {
 	tb.Helper()
+	return newPlayOn(tb, wazero.NewRuntimeConfigCompiler())
+}
+
+func newPlayOn(tb testing.TB, rc wazero.RuntimeConfig) *play {
+	tb.Helper()
 	p := &play{budget: slice}
 	ctx := tb.Context()
-	p.rt = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigCompiler().WithMemoryLimitPages(1024))
+	p.rt = wazero.NewRuntimeWithConfig(ctx, rc.WithMemoryLimitPages(1024).WithCoreFeatures(features))
 	tb.Cleanup(func() {
 		if err := p.rt.Close(context.WithoutCancel(ctx)); err != nil {
 			tb.Error(err)
@@ -98,13 +107,18 @@ func (p *play) run(ctx context.Context, module []byte, function string, args ...
 		return outcome{Err: kind(err), Output: out.String()}, nil
 	}
 	defer mod.Close(ctx)
+	if g0 := mod.ExportedGlobal("g0"); g0 != nil {
+		p.last, p.first = g0.Get(), g0.Get()
+	}
 	if f := mod.ExportedFunction(function); f != nil {
 		o.Results, err = f.Call(ctx, args...)
 	}
 	o.Err, o.Output = kind(err), out.String()
-	if m := mod.Memory(); m != nil {
-		view, _ := m.Read(0, m.Size())
-		o.Memory = fmt.Sprintf("%d %x", len(view), sha256.Sum256(view))
+	for _, name := range []string{"m", "memory"} {
+		if m := mod.ExportedMemory(name); m != nil {
+			view, _ := m.Read(0, m.Size())
+			o.Memory = fmt.Sprintf("%d %x", len(view), sha256.Sum256(view))
+		}
 	}
 	for n := 0; ; n++ {
 		g := mod.ExportedGlobal(fmt.Sprintf("g%d", n))
@@ -120,7 +134,10 @@ func kind(err error) string {
 	if err == nil {
 		return ""
 	}
-	line, _, _ := strings.Cut(err.Error(), "\n")
+	line, trace, _ := strings.Cut(err.Error(), "\n")
+	if strings.HasPrefix(trace, "wasm stack trace:\n\t."+meter.StackOverflow+"(") {
+		return meter.StackOverflow // as the engine says it
+	}
 	return line
 }
 
@@ -148,7 +165,7 @@ func assemble(tb testing.TB, text string) []byte {
 	if err := os.WriteFile(in, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	if msg, err := exec.CommandContext(tb.Context(), tool, "--debug-names", "-o", out, in).CombinedOutput(); err != nil {
+	if msg, err := exec.CommandContext(tb.Context(), tool, "--enable-tail-call", "--enable-extended-const", "--debug-names", "-o", out, in).CombinedOutput(); err != nil {
 		tb.Fatalf("%v\n%s", err, msg)
 	}
 	b, err := os.ReadFile(out)
@@ -161,17 +178,25 @@ func assemble(tb testing.TB, text string) []byte {
 // validate asks wabt as well, where it is.
 func validate(tb testing.TB, module []byte) {
 	tb.Helper()
-	tool, err := exec.LookPath("wasm-validate")
-	if err != nil {
-		return
+	if tool, err := exec.LookPath("wasm-validate"); err == nil {
+		if err := wabt(tb, tool, module); err != nil {
+			tb.Errorf("wabt finds the output invalid: %v", err)
+		}
 	}
+}
+
+// wabt asks wabt's validator.
+func wabt(tb testing.TB, tool string, module []byte) error {
+	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "m.wasm")
 	if err := os.WriteFile(path, module, 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	if msg, err := exec.CommandContext(tb.Context(), tool, path).CombinedOutput(); err != nil {
-		tb.Errorf("wabt finds the output invalid: %v\n%s", err, msg)
+	msg, err := exec.CommandContext(tb.Context(), tool, "--enable-tail-call", "--enable-extended-const", path).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, msg)
 	}
+	return nil
 }
 
 func isUnsupported(err error) bool { return errors.Is(err, meter.ErrUnsupported) }

@@ -1,0 +1,23 @@
+package meter
+
+// Kind is exported for tests, as are the kinds of checks.
+type Kind = kind
+
+// The kinds.
+const (
+	LoopCheck     = loopCheck
+	CycleCheck    = cycleCheck
+	TreeCheck     = treeCheck
+	IndirectCheck = indirectCheck
+	ReturnCheck   = returnCheck
+	BulkCheck     = bulkCheck
+	StraightCheck = straightCheck
+	CycleDepth    = cycleDepth
+	IndirectDepth = indirectDepth
+)
+
+// Without returns options that leave out checks of some kinds.
+func (o Options) Without(k Kind) Options {
+	o.omit = k
+	return o
+}
