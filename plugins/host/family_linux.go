@@ -2,11 +2,14 @@ package host
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 )
 
 // endFamily kills every process that has mark, a NAME=value, in the environment
@@ -59,6 +62,10 @@ func isMarked(pid int, mark []byte) bool {
 // ended, and known is false if that cannot be told.
 func resident(pid int) (used int64, known bool) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		_, err = os.Stat("/proc/self")
+		return 0, err == nil // it has been waited for
+	}
 	if err != nil {
 		return 0, false
 	}

@@ -27,6 +27,7 @@ const roleVariable = "WEFT_E2E_ROLE"
 var roles = map[string]func() int{
 	"riddle":   func() int { return serveRiddles(riddleV1) },
 	"riddle-2": func() int { return serveRiddles(riddleV2) },
+	"deaf":     serveDeaf,
 }
 
 var built struct {
