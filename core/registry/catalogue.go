@@ -21,6 +21,11 @@ type entry struct {
 	// managers holds a *managedfields.FieldManager by managerKey: each is
 	// built when it is first needed, for it is big.
 	managers sync.Map
+
+	// owned is the short way to a new object's managedFields, or nil where
+	// there is none. It is made when it is first needed.
+	ownedOnce sync.Once
+	owned     *owned
 }
 
 func newEntry(s *Strategy) *entry {

@@ -86,6 +86,9 @@ func (r *Registry) track(ctx context.Context, e *entry, old, object core.Object,
 	if o.Subresource == "scale" && old != nil {
 		object.SetManagedFields(old.GetManagedFields())
 	}
+	if old == nil && e.ownAll(object, o) {
+		return object
+	}
 	m, err := e.manager(o)
 	if err != nil {
 		r.log.LogAttrs(ctx, slog.LevelWarn, "fields are not tracked", slog.String("kind", e.kind.Kind), slog.Any("err", err))
@@ -100,6 +103,25 @@ func (r *Registry) track(ctx context.Context, e *entry, old, object core.Object,
 		return object
 	}
 	return tracked
+}
+
+// ownAll gives a new object's managedFields the short way, or returns false
+// and has changed nothing.
+func (e *entry) ownAll(object core.Object, o *request) bool {
+	if e.custom != nil || o.Subresource != "" || len(object.GetManagedFields()) > 0 {
+		return false
+	}
+	e.ownedOnce.Do(func() { e.owned, _ = newOwned(e, builtinTypes()) }) // without rules there is no plan
+	if e.owned == nil {
+		return false
+	}
+	object.SetManagedFields(nil)
+	fields, err := e.owned.entry(object, o.FieldManager)
+	if err != nil {
+		return false
+	}
+	object.SetManagedFields(fields)
+	return true
 }
 
 // converter shows one kind to the merge library. Objects come back as the Go
