@@ -128,6 +128,9 @@ func (p *pipeline) decode(record bus.Record) (*decoded, error) {
 	d.items = make([]decodedItem, 0, min(int(h.count), len(body)/6))
 	err = decodeItems(h, body, func(it item) error {
 		object, err := it.decode()
+		if object != nil {
+			p.codec.shared.object(object)
+		}
 		d.items = append(d.items, decodedItem{kind: it.kind, revision: it.revision, key: it.key, object: object, size: len(it.data)})
 		return err
 	})

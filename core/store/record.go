@@ -89,10 +89,11 @@ type codec struct {
 	key     Key
 	encoder func() *zstd.Encoder
 	decoder func() *zstd.Decoder
+	shared  *sharer // by the objects that the records hold
 }
 
 func newCodec(key Key) *codec {
-	return &codec{key: key, encoder: sync.OnceValue(newEncoder), decoder: sync.OnceValue(newDecoder)}
+	return &codec{key: key, encoder: sync.OnceValue(newEncoder), decoder: sync.OnceValue(newDecoder), shared: newSharer()}
 }
 
 func newEncoder() *zstd.Encoder {
