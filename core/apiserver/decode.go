@@ -24,8 +24,11 @@ import (
 // contentType returns the body's media type; none counts as JSON.
 func contentType(r *http.Request) string {
 	header := r.Header.Get("Content-Type")
-	if header == "" {
+	switch header {
+	case "":
 		return typeJSON
+	case typeJSON, typeYAML, typeProtobuf: // what nearly all send need not be parsed
+		return header
 	}
 	mediaType, _, err := mime.ParseMediaType(header)
 	if err != nil {
