@@ -24,8 +24,10 @@ import (
 )
 
 // storeVersion names the folder of compiled code. It changes with the format of
-// its files; wazero's version is a part of the name below it.
-const storeVersion = "v3"
+// its files, and with what wasm/meter makes of a module, though code that was made
+// of something else is not used either way; wazero's version is a part of the name
+// below it.
+const storeVersion = "v4"
 
 // store keeps compiled code on disk, for several processes at once.
 //

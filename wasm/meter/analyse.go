@@ -4,6 +4,7 @@ package meter
 type check struct {
 	before int
 	weight int64
+	nested bool // of a loop that rewrite nests, see nest.go
 }
 
 // kind is one of the reasons for which there are checks. A set of them is the
@@ -39,8 +40,11 @@ type rewriter struct {
 
 	frames []frame // of analyse
 	checks []check // what it found, the last place first
+	calls  int     // and loops that it found
 	open   bool    // it found a call of what is not closed
 	self   uint32  // the function that it is about
+
+	nest nest // of rewrite
 
 	bodies [][]byte // rewritten
 	used   [numHelpers]bool
@@ -62,8 +66,8 @@ func newRewriter(m *module, o Options) *rewriter {
 // survey reads all functions: who calls whom, and how big their frames are.
 func (w *rewriter) survey() error {
 	seen := make([]int, len(w.m.bodies)) // by whom last, plus one
-	for f, body := range w.m.bodies {
-		if err := w.m.decodeBody(&w.code, body); err != nil {
+	for f := range w.m.bodies {
+		if err := w.m.decodeBody(&w.code, uint32(f)); err != nil {
 			return err
 		}
 		w.info.Instrs += len(w.code.list)
@@ -107,7 +111,7 @@ func (w *rewriter) functions() error {
 
 // function rewrites one function whose callees are done, or closed a cycle.
 func (w *rewriter) function(f uint32) error {
-	if err := w.m.decodeBody(&w.code, w.m.bodies[f]); err != nil {
+	if err := w.m.decodeBody(&w.code, f); err != nil {
 		return err
 	}
 	w.open, w.self = false, f
@@ -132,6 +136,7 @@ type frame struct {
 	other     int64 // rest at its else
 	hasOther  bool
 	branching bool // something branches to it
+	calls     int  // of those behind it, and loops
 }
 
 // insert plans a check and returns the rest in front of it.
@@ -140,7 +145,7 @@ func (w *rewriter) insert(before int, rest int64) int64 {
 		w.checks[n-1].weight += rest
 		return 0
 	}
-	w.checks = append(w.checks, check{before, rest + weightCheck})
+	w.checks = append(w.checks, check{before: before, weight: rest + weightCheck})
 	return 0
 }
 
@@ -155,7 +160,7 @@ func (w *rewriter) split(before int, rest, most int64) int64 {
 // analyse plans the checks of the decoded function, all but the one at its
 // entry, and returns the rest there.
 func (w *rewriter) analyse() int64 {
-	w.frames, w.checks = append(w.frames[:0], frame{}), w.checks[:0]
+	w.frames, w.checks, w.calls = append(w.frames[:0], frame{}), w.checks[:0], 0
 	rest := int64(0)
 	for n := len(w.code.list) - 2; n >= 0; n-- { // the last one is the end
 		i := &w.code.list[n]
@@ -167,8 +172,10 @@ func (w *rewriter) analyse() int64 {
 		case opReturn, opUnreachable:
 			rest = weigh(i.op, 0)
 		case opTailCall, opTailIndirect:
+			w.calls++
 			rest = w.call(n, i, weigh(opReturn, 0)) // what is behind does not run
 		case opCall, opCallIndirect:
+			w.calls++
 			rest = w.call(n, i, rest)
 		default:
 			rest += weigh(i.op, i.sub)
@@ -185,7 +192,7 @@ func (w *rewriter) structure(n int, i *instr, rest int64) int64 {
 	switch i.op {
 	case opEnd:
 		if i.arg == opLoop {
-			w.frames = append(w.frames, frame{})
+			w.frames = append(w.frames, frame{calls: w.calls})
 			return rest
 		}
 		rest = w.split(n+1, rest, w.o.Bound)
@@ -197,8 +204,11 @@ func (w *rewriter) structure(n int, i *instr, rest int64) int64 {
 		w.frames = w.frames[:top]
 	case opLoop:
 		if w.frames[top].branching && w.holds(loopCheck) {
+			fresh := len(w.checks)
 			rest = w.insert(n+1, rest)
 			w.info.Loops++
+			w.mark(fresh, w.calls-w.frames[top].calls)
+			w.calls++ // the loops around are not innermost
 		}
 		w.frames = w.frames[:top]
 	case opIf:

@@ -42,6 +42,7 @@ type export struct {
 type module struct {
 	types, imports        []byte   // entries without their number
 	inRegisters           []bool   // for each type: the engine needs no stack to pass its values
+	params                []uint32 // for each type: how many
 	importTypes           []uint32 // types of the imported functions
 	numTypes, numImports  int
 	importedFuncs         uint32
@@ -214,9 +215,13 @@ func (m *module) typeSection(s *reader) {
 			s.fail(ErrUnsupported, "a type of the form %#x", c)
 		}
 		fits := true
-		for range 2 {
+		for results := range 2 {
 			var used [2]int // registers: of integers and references, of others
-			for n := s.count(); n > 0 && s.err == nil; n-- {
+			n := s.count()
+			if results == 0 {
+				m.params = append(m.params, uint32(n))
+			}
+			for ; n > 0 && s.err == nil; n-- {
 				if t := s.valueType(); t == valueI32 || t == valueI64 || t == typeFuncref || t == typeExternref {
 					used[0]++
 				} else {

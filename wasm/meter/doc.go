@@ -7,7 +7,8 @@
 //
 // decode.go reads a module, opcode.go its functions' code and what instructions
 // weigh, and reader.go what both are made of. graph.go sorts the calls,
-// analyse.go finds where checks are needed, and stack.go what calls are charged
+// analyse.go finds where checks are needed, nest.go which loops count a grant, and
+// stack.go what calls are charged
 // of the stack. insert.go writes the functions with their checks, helpers.go the
 // functions that are added, encode.go the module, and names.go its names.
 //
@@ -47,6 +48,14 @@
 // # Why nothing runs for long between two checks
 //
 //   - Loops: the header of each loop that a branch leads to has a check.
+//     If it holds no call and no other loop, the check is of a grant, 4 times
+//     Bound, that was taken off the budget before the loop, and is counted down in
+//     a local: see nest.go. The budget pays first, so all that runs between two
+//     calls of the host is what the host gave and what is left of a grant then;
+//     one at most, whatever the depth of the stack, for no function of the guest's
+//     begins within such a loop, and behind it the local is of no use. No such
+//     loop weighs more than a quarter of a grant, so each grant is for four rounds
+//     or more.
 //   - Direct calls: the graph of direct calls is searched depth first. A function
 //     that is called while its own search is under way closes a cycle, and has a
 //     check at its entry. Every cycle of the graph has such a function.
@@ -135,7 +144,8 @@
 // The budget and the stack that is left are no memory cells but globals that are
 // neither exported nor imported; every index of the guest's is checked against the number of its own
 // globals, functions and types, so that none names what was added. No local or
-// value of the guest's is touched. The pass reads code as the engine does: what
+// value of the guest's is touched, and a grant is in a local behind them,
+// whose index the guest's are checked against as well. The pass reads code as the engine does: what
 // has two encodings in the standard but one in the engine is accepted in that
 // one only, so that a body has one reading. What the pass does not know it
 // refuses with ErrUnsupported, and what is no module with ErrMalformed; types

@@ -64,7 +64,7 @@ func (w *rewriter) rewrite() []byte {
 	c := &w.code
 	w.info.Checks += len(w.checks)
 	out := make([]byte, 0, len(c.body)+len(c.body)/32+22*len(w.checks)+8)
-	out = append(out, c.body[:c.list[0].at]...)
+	out = w.declare(out)
 	next := len(w.checks) - 1
 	copied := c.list[0].at // up to where the body is in out
 	for n := range c.list {
@@ -73,6 +73,19 @@ func (w *rewriter) rewrite() []byte {
 		if next >= 0 && w.checks[next].before == n {
 			weight = w.checks[next].weight
 			next--
+		}
+		if w.nest.used && w.nests(i.op) {
+			out = append(out, c.body[copied:i.at]...)
+			copied = c.end(n)
+			if weight > 0 {
+				out = w.check(out, weight)
+			}
+			nested := next >= 0 && w.checks[next].before == n+1 && w.checks[next].nested
+			if out = w.construct(out, n, nested); nested {
+				out = w.round(out, w.checks[next].weight)
+				next--
+			}
+			continue
 		}
 		if weight == 0 && !rewritten(i.op) {
 			continue

@@ -138,25 +138,31 @@ type instr struct {
 type code struct {
 	body   []byte
 	locals int64
+	loops  int64
+	params int64
+	groups uint32 // that the locals are declared in
 	list   []instr
 	sets   int64  // instructions that set a local
 	blocks int64  // that others can branch to
 	open   []byte // the constructs around the current instruction
 }
 
-// decodeBody reads a function's body.
-func (m *module) decodeBody(c *code, body []byte) error {
+// decodeBody reads the body of a function, which is numbered as defined.
+func (m *module) decodeBody(c *code, f uint32) error {
+	body := m.bodies[f]
+	c.params = int64(m.params[m.functions[f]])
 	c.body, c.locals, c.list, c.open = body, 0, c.list[:0], append(c.open[:0], opBlock)
 	c.sets, c.blocks = 0, 0
 	r := reader{b: body}
-	for n := r.count(); n > 0 && r.err == nil; n-- {
+	c.groups = uint32(r.count())
+	for n := c.groups; n > 0 && r.err == nil; n-- {
 		c.locals += int64(r.u32())
 		r.valueType()
 		if c.locals > maxLocals {
 			r.fail(ErrUnsupported, "%d locals in a function; at most %d are", c.locals, maxLocals)
 		}
 	}
-	loops := int64(0)
+	c.loops = 0
 	for r.more() {
 		if len(c.open) == 0 {
 			r.fail(ErrMalformed, "a function goes on behind its end")
@@ -167,14 +173,14 @@ func (m *module) decodeBody(c *code, body []byte) error {
 		m.immediates(c, &r, &i)
 		c.list = append(c.list, i)
 		if i.op == opLoop {
-			loops++
+			c.loops++
 		}
 	}
 	if r.err == nil && len(c.open) != 0 {
 		r.fail(ErrMalformed, "a function has no end")
 	}
-	if loops*c.locals > maxLoopLocals {
-		r.fail(ErrUnsupported, "%d loops and %d locals in one function", loops, c.locals)
+	if c.loops*c.locals > maxLoopLocals {
+		r.fail(ErrUnsupported, "%d loops and %d locals in one function", c.loops, c.locals)
 	}
 	return r.err
 }
@@ -197,7 +203,9 @@ func (m *module) immediates(c *code, r *reader, i *instr) {
 	case op >= opBr && op <= opBrTable:
 		branch(c, r, i)
 	case op >= opLocalGet && op <= opLocalTee:
-		r.u32() // the engine checks it; none was added
+		if l := r.u32(); int64(l) >= c.params+c.locals { // one may be added
+			r.fail(ErrMalformed, "the local %d does not exist", l)
+		}
 		if op != opLocalGet {
 			c.sets++
 		}

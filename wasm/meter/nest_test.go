@@ -1,0 +1,56 @@
+package meter_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/weftrun/weft/wasm/meter"
+)
+
+// A guest must not name the local that holds what is left of a grant: local 0,
+// in a function that has none of its own.
+func TestGrantIsNotTheGuests(t *testing.T) {
+	module := []byte("\x00asm\x01\x00\x00\x00" +
+		"\x01\x04\x01\x60\x00\x00" + "\x03\x02\x01\x00" +
+		"\x0a\x0d\x01\x0b\x00" + "\x42\x00\x21\x00" + "\x03\x40\x0c\x00\x0b" + "\x0b")
+	_, _, err := meter.Rewrite(module, meter.Options{})
+	if !errors.Is(err, meter.ErrMalformed) || !strings.Contains(err.Error(), "the local 0 does not exist") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Labels that leave nested loops, parameters and results of loops, and a loop
+// that is entered again, all give what they gave.
+func TestNestedLoops(t *testing.T) {
+	module := assemble(t, `(module
+  (memory (export "memory") 1)
+  (global (export "g0") (mut i64) (i64.const 0))
+  (func (export "f") (param $n i64) (param $m i64) (result i64)
+    (local $i i64) (local $j i64)
+    (block $out (result i64)
+      (i64.const 1) (i64.const 7)
+      (loop $outer (param i64 i64) (result i64 i64)
+        (local.set $j (i64.const 0))
+        (block $next (param i64 i64) (result i64 i64)
+          (loop $inner (param i64 i64) (result i64 i64)
+            (i64.add (i64.const 3))
+            (i64.rotl (i64.const 5))
+            (local.set $j (i64.add (local.get $j) (i64.const 1)))
+            (block $zero (param i64 i64) (result i64 i64) (block $one (param i64 i64) (result i64 i64) (block $two (param i64 i64) (result i64 i64)
+              (br_table $zero $one $two (i32.wrap_i64 (i64.rem_u (local.get $j) (i64.const 97)))))
+              (br_if $inner (i64.lt_u (local.get $j) (local.get $m)))
+              (br $next))
+              (br_if $next (i64.gt_u (local.get $j) (i64.const 500)))
+              (br $inner))
+            (br $inner)))
+        (i64.xor (local.get $j))
+        (local.set $i (i64.add (local.get $i) (i64.const 1)))
+        (global.set 0 (local.get $i))
+        (br_if $out (i64.gt_u (local.get $i) (i64.const 4000)))
+        (br_if $outer (i64.lt_u (local.get $i) (local.get $n))))
+      (i64.add))))`)
+	for _, args := range [][]uint64{{1, 1}, {3, 1000}, {5000, 3}, {900, 1200}} {
+		same(t, newPlay(t), module, "f", args...)
+	}
+}
