@@ -134,6 +134,7 @@ func (w *rewriter) holds(k kind) bool { return w.o.omit&k == 0 }
 type frame struct {
 	label     int64 // rest where its branches lead
 	other     int64 // rest at its else
+	moves     int64 // of a loop: the weight of what is passed to its beginning
 	hasOther  bool
 	branching bool // something branches to it
 	calls     int  // of those behind it, and loops
@@ -160,8 +161,9 @@ func (w *rewriter) split(before int, rest, most int64) int64 {
 // analyse plans the checks of the decoded function, all but the one at its
 // entry, and returns the rest there.
 func (w *rewriter) analyse() int64 {
-	w.frames, w.checks, w.calls = append(w.frames[:0], frame{}), w.checks[:0], 0
-	rest := int64(0)
+	results := weighMoves(w.m.arity[w.m.functions[w.self]])
+	w.frames, w.checks, w.calls = append(w.frames[:0], frame{label: results}), w.checks[:0], 0
+	rest := results
 	for n := len(w.code.list) - 2; n >= 0; n-- { // the last one is the end
 		i := &w.code.list[n]
 		switch i.op {
@@ -170,7 +172,7 @@ func (w *rewriter) analyse() int64 {
 		case opBr, opBrIf, opBrTable:
 			rest = w.branch(n, i, rest)
 		case opReturn, opUnreachable:
-			rest = weigh(i.op, 0)
+			rest = weigh(i.op, 0) + results
 		case opTailCall, opTailIndirect:
 			w.calls++
 			rest = w.call(n, i, weigh(opReturn, 0)) // what is behind does not run
@@ -191,11 +193,12 @@ func (w *rewriter) structure(n int, i *instr, rest int64) int64 {
 	top := len(w.frames) - 1
 	switch i.op {
 	case opEnd:
-		if i.arg == opLoop {
-			w.frames = append(w.frames, frame{calls: w.calls})
+		moves := weighMoves(int64(i.arg))
+		if i.sub == opLoop {
+			w.frames = append(w.frames, frame{label: moves, moves: moves, calls: w.calls})
 			return rest
 		}
-		rest = w.split(n+1, rest, w.o.Bound)
+		rest = w.split(n+1, rest, w.o.Bound) + moves
 		w.frames = append(w.frames, frame{label: rest})
 	case opElse:
 		w.frames[top].other, w.frames[top].hasOther = w.split(n+1, rest, w.o.Bound), true
@@ -209,6 +212,7 @@ func (w *rewriter) structure(n int, i *instr, rest int64) int64 {
 			w.info.Loops++
 			w.mark(fresh, w.calls-w.frames[top].calls)
 			w.calls++ // the loops around are not innermost
+			rest += w.frames[top].moves
 		}
 		w.frames = w.frames[:top]
 	case opIf:
@@ -252,8 +256,9 @@ func (w *rewriter) call(n int, i *instr, rest int64) int64 {
 		if !w.holds(indirectCheck) {
 			return rest
 		}
-		return w.insert(n, rest+weightIndirect+w.depthWeight(i)+w.entryBound())
+		return w.insert(n, rest+weightIndirect+w.depthWeight(i)+w.passing(i)+w.indirectBound())
 	}
+	rest += w.passing(i)
 	if i.arg < w.m.importedFuncs {
 		return rest + weightCall + weightHost
 	}
@@ -267,6 +272,17 @@ func (w *rewriter) call(n int, i *instr, rest int64) int64 {
 
 // entryBound is what no function's rest at its entry exceeds.
 func (w *rewriter) entryBound() int64 { return w.o.Bound / 4 }
+
+// indirectBound is what the entry of no function in a table exceeds.
+func (w *rewriter) indirectBound() int64 {
+	if w.m.refersToImports {
+		return max(w.entryBound(), weightCall+weightHost)
+	}
+	return w.entryBound()
+}
+
+// passing returns the weight of a call's parameters and results.
+func (w *rewriter) passing(i *instr) int64 { return weighMoves(w.m.arity[w.m.callType(i)]) }
 
 // returned plans a check behind a call, for those whose stack unwinds.
 func (w *rewriter) returned(n int, rest int64) int64 {
@@ -307,12 +323,8 @@ func (w *rewriter) depth(i *instr) int64 {
 
 // proper reports that a tail call is one to the engine, too: it takes no stack.
 func (w *rewriter) proper(i *instr) bool {
-	t := i.arg
-	if i.op == opTailCall {
-		if i.arg < w.m.importedFuncs {
-			return false // it may be one, or not
-		}
-		t = w.m.functions[i.arg-w.m.importedFuncs]
+	if i.op == opTailCall && i.arg < w.m.importedFuncs {
+		return false // it may be one, or not
 	}
-	return w.m.inRegisters[t]
+	return w.m.inRegisters[w.m.callType(i)]
 }

@@ -43,6 +43,7 @@ type module struct {
 	types, imports        []byte   // entries without their number
 	inRegisters           []bool   // for each type: the engine needs no stack to pass its values
 	params                []uint32 // for each type: how many
+	arity                 []int64  // for each type: parameters and results
 	importTypes           []uint32 // types of the imported functions
 	numTypes, numImports  int
 	importedFuncs         uint32
@@ -59,6 +60,7 @@ type module struct {
 	dataBytes             int
 	usesInit              bool     // known once all bodies were decoded, as is
 	usesTails             bool     // that there are tail calls
+	refersToImports       bool     // imported functions may be in tables
 	bodies                [][]byte // of the defined functions, with their locals
 }
 
@@ -69,6 +71,17 @@ func (m *module) remap(f uint32) uint32 {
 		return m.importedFuncs + uint32(len(m.functions))
 	}
 	return f
+}
+
+// callType returns the type of what a call instruction calls.
+func (m *module) callType(i *instr) uint32 {
+	switch {
+	case i.op == opCallIndirect || i.op == opTailIndirect:
+		return i.arg
+	case i.arg < m.importedFuncs:
+		return m.importTypes[i.arg]
+	}
+	return m.functions[i.arg-m.importedFuncs]
 }
 
 func (m *module) numFuncs() uint32 { return m.importedFuncs + uint32(len(m.functions)) }
@@ -214,10 +227,11 @@ func (m *module) typeSection(s *reader) {
 		if c := s.byte(); c != 0x60 && s.err == nil {
 			s.fail(ErrUnsupported, "a type of the form %#x", c)
 		}
-		fits := true
+		fits, arity := true, 0
 		for results := range 2 {
 			var used [2]int // registers: of integers and references, of others
 			n := s.count()
+			arity += n
 			if results == 0 {
 				m.params = append(m.params, uint32(n))
 			}
@@ -233,7 +247,7 @@ func (m *module) typeSection(s *reader) {
 		if s.err != nil {
 			return
 		}
-		m.inRegisters = append(m.inRegisters, fits)
+		m.inRegisters, m.arity = append(m.inRegisters, fits), append(m.arity, int64(arity))
 	}
 	m.types = s.b[begin:s.pos]
 }
@@ -326,7 +340,7 @@ func (m *module) constExpr(s *reader, out []byte, globals int) []byte {
 		case opRefNull:
 			s.refType()
 		case opRefFunc:
-			out = uleb(append(out, opRefFunc), m.remap(m.function(s)))
+			out = uleb(append(out, opRefFunc), m.remap(m.reference(s)))
 			continue
 		case opVector:
 			if s.byte() != 0x0c && s.err == nil {
@@ -350,6 +364,13 @@ func (m *module) function(s *reader) uint32 {
 		s.fail(ErrMalformed, "the function %d does not exist", f)
 		return 0
 	}
+	return f
+}
+
+// reference reads the index of a function that may be called by a table.
+func (m *module) reference(s *reader) uint32 {
+	f := m.function(s)
+	m.refersToImports = m.refersToImports || f < m.importedFuncs
 	return f
 }
 
@@ -391,7 +412,7 @@ func (m *module) segment(s *reader, out []byte) []byte {
 		if expressions {
 			out = m.constExpr(s, out, globals)
 		} else {
-			out = uleb(out, m.remap(m.function(s)))
+			out = uleb(out, m.remap(m.reference(s)))
 		}
 	}
 	return out

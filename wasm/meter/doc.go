@@ -38,7 +38,9 @@
 // Let rest(p) be the greatest weight of any path that begins at the place p of a
 // function and ends at the next check of the same activation, or where the
 // activation ends. It includes rest(entry) of those functions that are called
-// on the way. A check at p weighs rest(p), plus its own cost. Since branches to
+// on the way, or the most that it can be where the call is by a table, which
+// is a call of the host's if the module refers to imported functions. A check at
+// p weighs rest(p), plus its own cost. Since branches to
 // a loop's header end at the check there, what is left of a function is free of
 // cycles, and one pass from its end to its beginning computes rest for all
 // places: analyse.go does no more than that. So all that runs is charged before
@@ -85,6 +87,12 @@
 //   - Memories: there is one, whose size the engine's allocator bounds.
 //   - Calls of the host are charged a fixed weight. How long the host works is
 //     the host's to bound.
+//
+// Where paths meet, in front of a loop and behind a block, the engine moves what
+// differs between them: what the block's type passes, and the locals that are set
+// within it, be it on a path that never runs. Thousands may be, and by far
+// outweigh the instructions. So what leads there weighs as much as so many moves,
+// and so do calls and returns of many values. What registers hold weighs little.
 //
 // More checks than these stand where paths of different weights part or meet,
 // so that the cheap path is not charged for the dear one: a loop of ten

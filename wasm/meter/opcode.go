@@ -69,6 +69,9 @@ const (
 	weightBuiltin  = 400 // what the engine's own Go code does, and bulk instructions
 	weightHost     = 800
 	weightGrow     = 4000
+	weightMove     = 4 // of values more than someMoves
+	fewMoves       = 16
+	someMoves      = 64
 )
 
 // weigh returns the weight of an instruction that goes to the next one; that of
@@ -103,6 +106,18 @@ func weigh(op, sub byte) int64 {
 	return 1
 }
 
+// weighMoves returns the weight of passing values where paths meet, or to and
+// from a function. A few are in registers; what is more each takes a load and a store.
+func weighMoves(n int64) int64 {
+	switch {
+	case n <= fewMoves:
+		return 0
+	case n <= someMoves:
+		return (n - fewMoves) / 2
+	}
+	return (someMoves-fewMoves)/2 + weightMove*(n-someMoves)
+}
+
 func weighMisc(sub byte) int64 {
 	switch {
 	case sub <= miscLastTruncation:
@@ -130,8 +145,8 @@ func weighVector(sub byte) int64 {
 // instr is an instruction of a body. It ends where the next one begins.
 type instr struct {
 	at      uint32 // in the body
-	arg     uint32 // label, function, type of an indirect call or, of an end, what it ends
-	op, sub byte
+	arg     uint32 // label, function, type of an indirect call or, of an end, what merges there
+	op, sub byte   // sub of an end: what it ends
 }
 
 // code is a decoded body, in memory that the next one is decoded into.
@@ -142,16 +157,30 @@ type code struct {
 	params int64
 	groups uint32 // that the locals are declared in
 	list   []instr
-	sets   int64  // instructions that set a local
-	blocks int64  // that others can branch to
-	open   []byte // the constructs around the current instruction
+	sets   int64       // instructions that set a local
+	blocks int64       // that others can branch to
+	open   []construct // around the current instruction
+}
+
+// construct is a block, loop, if or function that is being decoded.
+type construct struct {
+	op    byte
+	sets  int64 // that were before it
+	arity int64 // parameters and results
+}
+
+// merging returns how many values may have to be moved where paths meet at the
+// end of a construct, or at its beginning: those that its type passes, and
+// those of the locals that are set in it.
+func (c *code) merging(top construct) uint32 {
+	return uint32(min(top.arity+min(c.sets-top.sets, c.locals+c.params), 1<<24))
 }
 
 // decodeBody reads the body of a function, which is numbered as defined.
 func (m *module) decodeBody(c *code, f uint32) error {
 	body := m.bodies[f]
 	c.params = int64(m.params[m.functions[f]])
-	c.body, c.locals, c.list, c.open = body, 0, c.list[:0], append(c.open[:0], opBlock)
+	c.body, c.locals, c.list, c.open = body, 0, c.list[:0], append(c.open[:0], construct{op: opBlock})
 	c.sets, c.blocks = 0, 0
 	r := reader{b: body}
 	c.groups = uint32(r.count())
@@ -223,8 +252,10 @@ func (m *module) immediates(c *code, r *reader, i *instr) {
 		r.skip(4)
 	case op == opF64Const:
 		r.skip(8)
-	case op == opCall || op == opRefFunc:
+	case op == opCall:
 		i.arg = m.function(r)
+	case op == opRefFunc:
+		i.arg = m.reference(r)
 	case op == opTailCall:
 		m.usesTails = true
 		i.arg = m.function(r)
@@ -299,38 +330,43 @@ func (m *module) structure(c *code, r *reader, i *instr) {
 	switch i.op {
 	case opBlock, opLoop, opIf:
 		c.blocks++
-		m.blockType(r)
-		if c.open = append(c.open, i.op); len(c.open) > maxNesting {
+		c.open = append(c.open, construct{op: i.op, sets: c.sets, arity: m.blockType(r)})
+		if len(c.open) > maxNesting {
 			r.fail(ErrUnsupported, "more than %d nested blocks", maxNesting)
 		}
 	case opElse:
-		if top := len(c.open) - 1; c.open[top] != opIf {
+		if top := len(c.open) - 1; c.open[top].op != opIf {
 			r.fail(ErrMalformed, "an else without an if")
 		} else {
-			c.open[top] = opElse
+			c.open[top].op = opElse
 		}
 	case opEnd:
 		top := len(c.open) - 1
-		i.arg = uint32(c.open[top])
+		i.arg, i.sub = c.merging(c.open[top]), c.open[top].op
 		c.open = c.open[:top]
 	default:
 		r.fail(ErrUnsupported, "%s", unknown(i.op))
 	}
 }
 
-func (m *module) blockType(r *reader) {
+// blockType reads a block's type and returns how many values it passes.
+func (m *module) blockType(r *reader) int64 {
 	if !r.more() {
 		r.byte()
-		return
+		return 0
 	}
 	if c := r.b[r.pos]; c == blockEmpty {
 		r.pos++
-		return
+		return 0
 	} else if c&0xc0 == 0x40 { // a negative number of one byte
 		r.valueType()
-		return
+		return 1
 	}
-	m.typeIndex(r, r.sleb(5))
+	t := r.sleb(5)
+	if m.typeIndex(r, t); r.err != nil {
+		return 0
+	}
+	return m.arity[t]
 }
 
 func branch(c *code, r *reader, i *instr) {
