@@ -198,10 +198,10 @@ func (w *rewriter) structure(n int, i *instr, rest int64) int64 {
 			w.frames = append(w.frames, frame{label: moves, moves: moves, calls: w.calls})
 			return rest
 		}
-		rest = w.split(n+1, rest, w.o.Bound) + moves
+		rest = w.split(n+1, rest, w.splitBound()) + moves
 		w.frames = append(w.frames, frame{label: rest})
 	case opElse:
-		w.frames[top].other, w.frames[top].hasOther = w.split(n+1, rest, w.o.Bound), true
+		w.frames[top].other, w.frames[top].hasOther = w.split(n+1, rest, w.splitBound()), true
 		rest = w.frames[top].label
 	case opBlock:
 		w.frames = w.frames[:top]
@@ -220,7 +220,7 @@ func (w *rewriter) structure(n int, i *instr, rest int64) int64 {
 		if w.frames[top].hasOther {
 			other = w.frames[top].other
 		}
-		rest = max(w.split(n+1, rest, w.o.Bound), other) + weigh(opIf, 0)
+		rest = max(w.split(n+1, rest, w.splitBound()), other) + weigh(opIf, 0)
 		w.frames = w.frames[:top]
 	}
 	return rest
@@ -239,7 +239,7 @@ func (w *rewriter) branch(n int, i *instr, rest int64) int64 {
 	case opBr:
 		return weight + w.target(i.arg)
 	case opBrIf:
-		return weight + max(w.split(n+1, rest, w.o.Bound), w.target(i.arg))
+		return weight + max(w.split(n+1, rest, w.splitBound()), w.target(i.arg))
 	}
 	rest = 0
 	r := reader{b: w.code.body, pos: int(i.at) + 1}
@@ -270,6 +270,9 @@ func (w *rewriter) call(n int, i *instr, rest int64) int64 {
 	return rest + weightCall + w.depthWeight(i) + w.entry[g]
 }
 
+// splitBound is the rest above which paths that part or meet get checks.
+func (w *rewriter) splitBound() int64 { return 2 * w.o.Bound }
+
 // entryBound is what no function's rest at its entry exceeds.
 func (w *rewriter) entryBound() int64 { return w.o.Bound / 4 }
 
@@ -284,12 +287,13 @@ func (w *rewriter) indirectBound() int64 {
 // passing returns the weight of a call's parameters and results.
 func (w *rewriter) passing(i *instr) int64 { return weighMoves(w.m.arity[w.m.callType(i)]) }
 
-// returned plans a check behind a call, for those whose stack unwinds.
+// returned plans a check behind a call, for those whose stack unwinds: what runs
+// of each frame then is in proportion to what the frame takes of the stack.
 func (w *rewriter) returned(n int, rest int64) int64 {
 	if !w.holds(returnCheck) {
 		return rest
 	}
-	return w.split(n+1, rest, w.o.Bound/8)
+	return w.split(n+1, rest, w.o.Bound/8*w.stack.frame[w.self]/leastFrame)
 }
 
 func (w *rewriter) depthWeight(i *instr) int64 {

@@ -227,29 +227,30 @@ func (m *module) typeSection(s *reader) {
 		if c := s.byte(); c != 0x60 && s.err == nil {
 			s.fail(ErrUnsupported, "a type of the form %#x", c)
 		}
-		fits, arity := true, 0
-		for results := range 2 {
-			var used [2]int // registers: of integers and references, of others
-			n := s.count()
-			arity += n
-			if results == 0 {
-				m.params = append(m.params, uint32(n))
-			}
-			for ; n > 0 && s.err == nil; n-- {
-				if t := s.valueType(); t == valueI32 || t == valueI64 || t == typeFuncref || t == typeExternref {
-					used[0]++
-				} else {
-					used[1]++
-				}
-			}
-			fits = fits && used[0] <= intRegisters && used[1] <= otherRegisters
-		}
+		params, in := values(s)
+		results, out := values(s)
 		if s.err != nil {
 			return
 		}
-		m.inRegisters, m.arity = append(m.inRegisters, fits), append(m.arity, int64(arity))
+		m.params, m.inRegisters = append(m.params, uint32(params)), append(m.inRegisters, in && out)
+		m.arity = append(m.arity, int64(params+results))
 	}
 	m.types = s.b[begin:s.pos]
+}
+
+// values reads the types of parameters or of results. It returns how many there
+// are, and whether the engine passes all of them in registers.
+func values(s *reader) (n int, fit bool) {
+	var used [2]int // registers: of integers and references, of others
+	n = s.count()
+	for k := 0; k < n && s.err == nil; k++ {
+		if t := s.valueType(); t == valueI32 || t == valueI64 || t == typeFuncref || t == typeExternref {
+			used[0]++
+		} else {
+			used[1]++
+		}
+	}
+	return n, used[0] <= intRegisters && used[1] <= otherRegisters
 }
 
 func (m *module) importSection(s *reader) {

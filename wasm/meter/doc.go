@@ -56,7 +56,7 @@
 //     calls of the host is what the host gave and what is left of a grant then;
 //     one at most, whatever the depth of the stack, for no function of the guest's
 //     begins within such a loop, and behind it the local is of no use. No such
-//     loop weighs more than a quarter of a grant, so each grant is for four rounds
+//     loop weighs more than half of a grant, so each grant is for two rounds
 //     or more.
 //   - Direct calls: the graph of direct calls is searched depth first. A function
 //     that is called while its own search is under way closes a cycle, and has a
@@ -73,11 +73,12 @@
 //   - Straight code: where rest exceeds a limit of 4 times Bound there is a
 //     check, wherever that is.
 //   - Returns: after a call of a function that holds a check, or may call one
-//     that does, there is a check if the rest is above an eighth of Bound. So
+//     that does, there is a check if the rest is above an eighth of Bound for
+//     each 64 bytes that the function's frame takes of the stack. So
 //     to unwind a stack runs at most that between two checks for each frame of
-//     it, whatever its depth. That work was charged before the call. Frames count
-//     64 bytes of the stack at least, so there are half a million of them at
-//     most, and all of them unwind within some 16 ms; compilers' within a few.
+//     it, whatever its depth. That work was charged before the call. As frames
+//     are charged for what they take, all of a stack unwinds within some 16 ms,
+//     be it half a million small frames or a few great ones; compilers' within a few.
 //   - Bulk instructions: memory.fill and memory.copy of more than 64 KiB run in
 //     helper functions, which are appended to the module, piece by piece with a
 //     check each; the others are charged by their operand before they run, and

@@ -90,28 +90,32 @@ func (w *rewriter) rewrite() []byte {
 		if weight == 0 && !rewritten(i.op) {
 			continue
 		}
-		out = append(out, c.body[copied:i.at]...)
-		copied = i.at
-		switch i.op {
-		case opCall, opCallIndirect, opTailCall, opTailIndirect:
-			out = w.rewriteCall(out, n, weight)
-			copied = c.end(n)
-			continue
-		}
-		if weight > 0 {
-			out = w.check(out, weight)
-		}
-		switch i.op {
-		case opRefFunc:
-			out = uleb(append(out, i.op), w.m.remap(i.arg))
-			copied = c.end(n)
-		case opMisc:
-			if out = w.bulk(out, i.sub); i.sub == miscMemoryCopy || i.sub == miscMemoryFill {
-				copied = c.end(n)
-			}
-		}
+		out, copied = w.change(append(out, c.body[copied:i.at]...), n, weight)
 	}
 	return append(out, c.body[copied:]...)
+}
+
+// change appends what stands in front of the n-th instruction, which begins or
+// ends no construct, or in its place. It returns from where on to copy the body.
+func (w *rewriter) change(out []byte, n int, weight int64) ([]byte, uint32) {
+	i, end := &w.code.list[n], w.code.end(n)
+	switch i.op {
+	case opCall, opCallIndirect, opTailCall, opTailIndirect:
+		return w.rewriteCall(out, n, weight), end
+	}
+	if weight > 0 {
+		out = w.check(out, weight)
+	}
+	switch i.op {
+	case opRefFunc:
+		return uleb(append(out, i.op), w.m.remap(i.arg)), end
+	case opMisc:
+		out = w.bulk(out, i.sub)
+		if i.sub == miscMemoryCopy || i.sub == miscMemoryFill {
+			return out, end
+		}
+	}
+	return out, i.at
 }
 
 // rewritten reports that an instruction may change, whether or not there is a

@@ -40,9 +40,9 @@ const (
 
 // Options says how to rewrite. The zero value of a field means its default.
 type Options struct {
-	// Bound is the weight above which paths that meet or part get a check of
-	// their own; for functions' entries it is a quarter of it, and behind calls
-	// an eighth. Lower is more precise and slower.
+	// Bound is half the weight above which paths that meet or part get a check of
+	// their own; for functions' entries it is a quarter of Bound, and behind calls
+	// an eighth for each 64 bytes of the caller's frame. Lower is more precise and slower.
 	Bound int64
 	// MaxTableEntries bounds each table, at the start and by growth.
 	MaxTableEntries uint32

@@ -45,9 +45,9 @@ func (w *rewriter) mark(fresh, within int) {
 		return // there was a check in this place, with which it shares its weight
 	}
 	c := &w.checks[fresh]
-	// Above a quarter of a grant too much of it would be left over, and a check
+	// Above half of a grant too much of it would be left over, and a check
 	// costs little beside what it stands for.
-	c.nested = within == 0 && c.weight <= w.grant()/4 && w.code.locals < maxLocals &&
+	c.nested = within == 0 && c.weight <= w.grant()/2 && w.code.locals < maxLocals &&
 		2*w.code.loops*(w.code.locals+1) <= maxLoopLocals
 }
 

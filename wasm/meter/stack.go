@@ -15,6 +15,9 @@ const (
 	// charges: it can only be at the stack's end.
 	maxShallow = 64 << 10
 
+	// leastFrame is what a frame counts at least.
+	leastFrame = 64
+
 	// Registers that the engine passes values in, at least, on all processors.
 	// A tail call that needs more is none to it, but takes stack.
 	intRegisters   = 5
@@ -36,7 +39,7 @@ type stack struct {
 // keep in a register: mostly those of locals, one each time that a local is set
 // or that paths with different values meet.
 func (c *code) estimate() int64 {
-	return 64 + 4*c.sets + int64(len(c.list))/2 + c.blocks*min(c.sets, c.locals)/4
+	return leastFrame + 4*c.sets + int64(len(c.list))/2 + c.blocks*min(c.sets, c.locals)/4
 }
 
 // measure finds out which calls lead deeper, and what they have to be charged.
