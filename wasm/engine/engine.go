@@ -27,10 +27,12 @@
 // Modules are metered (wasm/meter) before they are compiled: a guest that
 // computes calls back every millisecond at least. There it ends if it was
 // killed, rests if it is above its CPU limit, hands its slot to a guest that had
-// less of its share, and lets Go's garbage collector run. Its CPU time is the
-// time between its calls, by the clock; what the guest waits for in the host
-// does not count. What cannot be metered runs interruptible, several times
-// slower and without a CPU limit.
+// less of its share, and lets Go's garbage collector run. Its CPU time is what
+// its thread had between its calls (where the system does not tell, the time
+// that passed); what the guest waits for in the host does not count. Threads of
+// guests that compute let others go first, where the kernel can be told. What
+// cannot be metered runs interruptible, several times slower and without a CPU
+// limit.
 package engine
 
 import (
@@ -159,14 +161,18 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	return e, nil
 }
 
-// SetSlots sets how many guests may compute at once: from 1 to one less than
-// GOMAXPROCS, as Go's collector needs a processor that guests leave alone; n is
-// brought within. More is given at once, less within the milliseconds that a
-// slice takes. It may be called at any time, also by several.
+// SpareProcessors is by how much GOMAXPROCS should exceed the processors that
+// guests may take. Go's collector needs one; the other is for whoever has to be
+// served at once while the first marks or is held by a system call, which Go's
+// monitor may notice only after 10 ms.
+const SpareProcessors = 2
+
+// SetSlots sets how many guests may compute at once: from 1 to GOMAXPROCS less
+// SpareProcessors; n is brought within. More is given at once, less within the
+// milliseconds that a slice takes. It may be called at any time, also by several.
 func (e *Engine) SetSlots(n int) { e.turns.resize(min(max(n, 1), maxSlots())) }
 
-// maxSlots leaves a processor to the rest of the process, if there are several.
-func maxSlots() int { return max(runtime.GOMAXPROCS(0)-1, 1) }
+func maxSlots() int { return max(runtime.GOMAXPROCS(0)-SpareProcessors, 1) }
 
 // Run writes out the guests' logs until ctx ends; then it closes the Engine.
 func (e *Engine) Run(ctx context.Context) error {

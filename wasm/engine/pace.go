@@ -27,7 +27,7 @@ const (
 	minRest = 50 * time.Microsecond
 )
 
-// pace measures and bounds one instance's use of processors. All but clock
+// pace measures and bounds one instance's use of processors. All but spent
 // and rested belong to the instance's goroutine.
 type pace struct {
 	turns  *turns
@@ -35,15 +35,17 @@ type pace struct {
 	done   <-chan struct{} // closed when the guest is to end
 	millis int64           // limit, in thousandths of a core; 0: none
 
-	// clock tells others the CPU time in nanoseconds, shifted to the left by
-	// one. If its last bit is set then it still runs: add the present time.
-	clock atomic.Int64
+	// spent is the CPU time that others are told, in nanoseconds: that until
+	// the last slice's end.
+	spent atomic.Int64
 	// rested is how long the limit made it rest, in nanoseconds.
 	rested atomic.Int64
 
-	running bool          // it has a slot
-	cpu     time.Duration // until last
-	last    int64         // when its present slice began
+	time    func() int64 // of this thread; tests pretend
+	running bool         // it has a slot, and keeps its thread
+	patient bool         // the thread lets others go first
+	keen    bool         // it used up the last slice
+	last    int64        // of time, when its present slice began
 	budget  int64
 	used    time.Duration // since it last offered its slot
 	credit  time.Duration // of CPU time, below the limit
@@ -54,7 +56,7 @@ type pace struct {
 var epoch = time.Now()
 
 func newPace(t *turns, l wasm.Limits, done <-chan struct{}) *pace {
-	p := &pace{turns: t, turn: newTurn(l.CPUShares), done: done, millis: l.CPUMillis, budget: minBudget}
+	p := &pace{turns: t, turn: newTurn(l.CPUShares), done: done, millis: l.CPUMillis, budget: minBudget, time: threadTime}
 	p.counted, p.credit = time.Duration(now()), p.share(maxBurst)
 	return p
 }
@@ -67,13 +69,7 @@ func (p *pace) refill() int64 {
 		p.resume()
 		return p.budget
 	}
-	took := p.count()
-	switch {
-	case took > 2*slice:
-		p.budget = max(p.budget/2, minBudget)
-	case took < slice/2:
-		p.budget = min(p.budget*2, maxBudget)
-	}
+	p.adapt(p.count())
 	if p.used < slice {
 		return p.budget
 	}
@@ -82,6 +78,7 @@ func (p *pace) refill() int64 {
 		p.resume()
 		return p.budget
 	}
+	p.keen = true
 	p.stop()
 	ok, waited := p.turns.offer(p.turn, p.used, p.done)
 	p.used = 0
@@ -97,24 +94,45 @@ func (p *pace) refill() int64 {
 
 func now() int64 { return int64(time.Since(epoch)) }
 
-// count adds the present slice to what was used, and begins the next.
+// adapt sets the budget by how long the last one took, so that two make a slice.
+func (p *pace) adapt(took time.Duration) {
+	next := 2 * p.budget
+	if took > slice/4 {
+		next = max(p.budget*int64(slice/2)/int64(took), p.budget/4)
+	}
+	p.budget = min(max(next, minBudget), maxBudget)
+}
+
+// count adds the present slice to what was used, and begins the next. What
+// the guest was kept waiting for a processor by other processes is not its own.
 func (p *pace) count() time.Duration {
-	end := now()
+	end := p.time()
 	took := time.Duration(end - p.last)
 	p.last = end
-	p.cpu += took
+	p.spent.Add(int64(took))
 	p.used += took
 	p.credit -= took
 	return took
 }
 
-// start and stop let the clock run or stand.
+// start begins a slice. Until its end the guest keeps its thread, by which it is
+// measured. One that computes for long lets other threads go first.
 func (p *pace) start() {
-	p.last = now()
-	p.clock.Store((int64(p.cpu)-p.last)<<1 | 1)
+	runtime.LockOSThread()
+	if p.keen {
+		p.patient = true
+		yield(true)
+	}
+	p.last = p.time()
 }
 
-func (p *pace) stop() { p.clock.Store(int64(p.cpu) << 1) }
+func (p *pace) stop() {
+	if p.patient {
+		p.patient = false
+		yield(false)
+	}
+	runtime.UnlockOSThread()
+}
 
 // share is what the limit allows in that much wall time.
 func (p *pace) share(d time.Duration) time.Duration {
@@ -142,6 +160,7 @@ func (p *pace) pause() {
 		return
 	}
 	p.count()
+	p.keen = false
 	p.stop()
 	p.running = false
 	p.turns.leave(p.turn, p.used)
@@ -189,12 +208,14 @@ func (p *pace) lost() {
 	panic(sys.NewExitError(sys.ExitCodeContextCanceled))
 }
 
-// total returns the CPU time used until now. It may be called by anyone.
-func (p *pace) total() time.Duration {
-	clock := p.clock.Load()
-	d := clock >> 1
-	if clock&1 != 0 {
-		d += now()
+// total returns the CPU time used until the last slice's end. It may be called
+// by anyone.
+func (p *pace) total() time.Duration { return time.Duration(p.spent.Load()) }
+
+// present returns the CPU time used until now. Only the guest may call it.
+func (p *pace) present() time.Duration {
+	if p.running {
+		p.count()
 	}
-	return max(time.Duration(d), 0)
+	return p.total()
 }

@@ -26,6 +26,7 @@ func newStage(slots int) *stage {
 // play runs a guest until the stage is closed.
 func (s *stage) play(l wasm.Limits, guest func(p *pace)) *pace {
 	p := newPace(&s.turns, l, s.done)
+	p.time = now
 	s.wg.Go(func() {
 		defer func() {
 			_ = recover() // is how guests are ended
@@ -146,6 +147,7 @@ func TestTurnsSurviveEnds(t *testing.T) {
 				s := &stage{done: make(chan struct{})}
 				stages = append(stages, s)
 				p := newPace(&shared, wasm.Limits{}, s.done)
+				p.time = now
 				s.wg.Go(func() {
 					defer func() {
 						_ = recover()

@@ -109,7 +109,7 @@ func (s *sandbox) add(ctx context.Context, m wasm.Module, p wasm.Program) (*inst
 	i.cancel, i.guest.Done = cancel, life.Done()
 	if c.metered {
 		i.pace = newPace(&s.engine.turns, p.Limits, life.Done())
-		i.guest.Pause, i.guest.Resume, i.guest.CPU = i.pace.pause, i.pace.resume, i.pace.total
+		i.guest.Pause, i.guest.Resume, i.guest.CPU = i.pace.pause, i.pace.resume, i.pace.present
 	}
 	s.instances[p.ID] = i
 	s.engine.guests.Go(func() { i.run(life) })

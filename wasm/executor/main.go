@@ -59,6 +59,11 @@ const maxBoot = 1 << 20 // bytes
 // heap, and an executor's own garbage is little.
 const gcPercent = 50
 
+// spareProcessors is how many more Go counts than there are: guests take as many
+// as there are, and neither the collector nor who serves guests should wait for
+// the end of their slices.
+const spareProcessors = 2
+
 var (
 	errParentGone = errors.New("the parent is gone")
 	errOrphaned   = errors.New("no agent came back in time")
@@ -90,9 +95,7 @@ func Main(ctx context.Context, c MainConfig) error {
 	}
 	settle(c.Logger)
 	debug.SetGCPercent(gcPercent)
-	// Guests take all processors but one of those that Go counts; with one more
-	// than there are, the collector need not wait for them.
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + spareProcessors)
 	if b.MemoryLimit > 0 {
 		debug.SetMemoryLimit(b.MemoryLimit)
 	}

@@ -53,7 +53,7 @@ type bench struct {
 // Run runs an experiment in this process, which it changes as an executor does.
 func Run(ctx context.Context, t Task) (f Figures, err error) {
 	debug.SetGCPercent(50)
-	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + engine.SpareProcessors)
 	folder, err := os.MkdirTemp("", "measure-crowd-")
 	if err != nil {
 		return nil, err
