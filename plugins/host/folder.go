@@ -28,9 +28,12 @@ const lookAgain = 5 * time.Second
 type dropped struct {
 	process *process
 	stamp   stamp
-	cancel  context.CancelFunc
+	cancel  context.CancelCauseFunc
 	ended   chan struct{}
 }
+
+// errReplaced is why a program is ended in whose place another one was put.
+var errReplaced = errors.New("its file was replaced")
 
 // stamp tells one version of a file from another.
 type stamp struct {
@@ -90,32 +93,49 @@ func (h *Host) scan(ctx context.Context, group *errgroup.Group, running map[stri
 		return false
 	}
 	for path, d := range running {
-		if now, ok := found[path]; !ok || now != d.stamp {
-			h.config.Logger.Info("plugin file is gone or replaced", "plugin", d.process.plugin.Name)
-			d.cancel()
-			<-d.ended
-			delete(running, path)
+		now, there := found[path]
+		if there && now == d.stamp {
+			continue
 		}
+		h.config.Logger.Info("plugin file is gone or replaced", "plugin", d.process.plugin.Name)
+		if there {
+			// Its kinds are not given up for the moment until the new program
+			// serves: nobody is told that nothing serves them.
+			d.cancel(errReplaced)
+			<-d.ended
+			d.process.replaced()
+			d.stamp = now
+			h.launch(ctx, group, d)
+			continue
+		}
+		d.cancel(nil)
+		<-d.ended
+		h.remove(d.process)
+		delete(running, path)
 	}
 	for _, path := range slices.Sorted(maps.Keys(found)) {
 		if _, ok := running[path]; ok {
 			continue
 		}
-		pctx, cancel := context.WithCancel(ctx)
-		d := &dropped{
-			process: newProcess(h.folderPlugin(path), h.config, h.refresh),
-			stamp:   found[path], cancel: cancel, ended: make(chan struct{}),
-		}
+		d := &dropped{process: newProcess(h.folderPlugin(path), h.config, h.refresh), stamp: found[path]}
 		running[path] = d
 		h.add(d.process)
 		h.config.Logger.Info("plugin file found", "plugin", d.process.plugin.Name)
-		group.Go(func() error {
-			defer close(d.ended)
-			defer h.remove(d.process)
-			return d.process.run(pctx)
-		})
+		h.launch(ctx, group, d)
 	}
 	return again
+}
+
+// launch runs the program of d until it is cancelled.
+func (h *Host) launch(ctx context.Context, group *errgroup.Group, d *dropped) {
+	own, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	d.cancel, d.ended = cancel, ended
+	group.Go(func() error {
+		defer close(ended)
+		defer cancel(nil)
+		return d.process.run(own)
+	})
 }
 
 func (h *Host) executables() (found map[string]stamp, changing bool, err error) {

@@ -54,6 +54,7 @@ type process struct {
 	up       chan struct{} // closed when client is set
 	down     time.Time     // since when it does not run
 	refused  bool          // someone was told since then that it does not run
+	another  bool          // it is another program than the one that served last
 	givenUp  *wire.Client  // of the process that was last ended on request
 	overfull *wire.Client  // of the process that was last ended for its memory
 	full     string        // what was said of that
@@ -151,6 +152,9 @@ func (p *process) watch(ctx context.Context, started *child, connected *wire.Cli
 	for {
 		select {
 		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), errReplaced) {
+				p.giveUp(connected)
+			}
 			return ctx.Err()
 		case request := <-p.restart:
 			if request.client != connected {
@@ -336,9 +340,9 @@ func (p *process) output() io.Writer { return &lineLogger{log: p.log} }
 func (p *process) serve(client *wire.Client, descriptions []core.Description) {
 	p.mu.Lock()
 	again := p.refused
-	p.client, p.failure, p.refused = client, "", false
+	same := !p.another && len(descriptions) == len(p.proxies)
+	p.client, p.failure, p.refused, p.another = client, "", false, false
 	close(p.up)
-	same := len(descriptions) == len(p.proxies)
 	for i := 0; same && i < len(descriptions); i++ {
 		same = sameDescription(p.proxies[i].description, descriptions[i])
 	}
@@ -428,6 +432,23 @@ func (p *process) askRestart(client *wire.Client, reason string) {
 	}
 	p.givenUp = client
 	p.restart <- restartRequest{client, reason} // there is room: only here is it filled
+}
+
+// giveUp says that the process of client is ended for what it was not asked.
+func (p *process) giveUp(client *wire.Client) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.givenUp = client
+}
+
+// replaced says that the next program is another one, of which nothing is
+// known: all is asked anew, and what the last one was spared too.
+func (p *process) replaced() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.another, p.down, p.restarts = true, time.Now(), 0
+	p.failure = errReplaced.Error() + ", and it does not serve yet"
+	p.taken = map[core.GroupResource]bool{}
 }
 
 // gaveUp tells whether the process of client was ended on request, and not by

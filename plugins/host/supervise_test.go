@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -47,6 +48,72 @@ func TestInnocentsAreAskedAgain(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// While another program takes a plugin's place, its kinds are not given up, and
+// who asks is answered by the one or the other.
+func TestReplacementIsNotNoticed(t *testing.T) {
+	folder := t.TempDir()
+	h := start(t, Config{Folder: folder}, 0)
+	drop(t, folder, "one")
+	first := pid(t, await(t, h, 1)[0])
+	drop(t, folder, "one")
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for begin := time.Now(); time.Since(begin) < 30*time.Second; {
+				controllers, _ := h.Controllers()
+				if len(controllers) != 1 {
+					t.Errorf("%d controllers serve", len(controllers))
+					return
+				}
+				d, err := decide(t, controllers[0], "")
+				if err != nil {
+					t.Errorf("one was told: %v", err)
+					return
+				}
+				if d.Annotations["pid"] != strconv.Itoa(first) {
+					return
+				}
+			}
+			t.Error("the replaced plugin goes on")
+		})
+	}
+	wg.Wait()
+	if status := h.Status(); len(status) != 1 || status[0].Restarts != 0 || status[0].Error != "" {
+		t.Errorf("status %+v", status)
+	}
+}
+
+// What a program has not survived is asked of the one that takes its place.
+func TestReplacementIsAskedAboutAll(t *testing.T) {
+	folder := t.TempDir()
+	h := start(t, Config{Folder: folder, DecideTimeout: 500 * time.Millisecond}, 0)
+	drop(t, folder, "one")
+	before := await(t, h, 1)[0]
+	seen := core.Observation{Now: time.Unix(1, 0), Parent: parent("spin")}
+	if _, err := before.Decide(t.Context(), seen); err == nil {
+		t.Fatal("the spinner answered")
+	}
+	drop(t, folder, "one")
+	timeout := time.After(30 * time.Second)
+	for {
+		controllers, changed := h.Controllers()
+		if len(controllers) != 1 {
+			t.Fatalf("%d controllers serve", len(controllers))
+		}
+		if now := controllers[0]; now != before {
+			if err := now.(*proxy).isAside(seen.Parent); err != nil {
+				t.Errorf("it is not asked, for %v", err)
+			}
+			return
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatal("no other program serves")
+		}
+	}
 }
 
 // Several that time out together do not restart the process once each. One

@@ -16,8 +16,8 @@ import (
 var modules embed.FS
 
 // Module returns one of the tiny modules: badstop, exit, foreign, graceful,
-// hungry, lastcall, library, overflow, park, print, reactor, spin, startspin,
-// stubborn, trap. Their sources, with what they do, lie beside them.
+// hungry, lastcall, library, nap, overflow, park, print, reactor, spin,
+// startspin, stubborn, trap. Their sources, with what they do, lie beside them.
 func Module(name string) []byte {
 	b, err := modules.ReadFile("modules/" + name + ".wasm")
 	if err != nil {
