@@ -162,9 +162,8 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 }
 
 // SpareProcessors is by how much GOMAXPROCS should exceed the processors that
-// guests may take. Go's collector needs one; the other is for whoever has to be
-// served at once while the first marks or is held by a system call, which Go's
-// monitor may notice only after 10 ms.
+// guests may take. Go's collector needs one; the other is meant for whoever has
+// to be served at once while the first marks, or is held by a system call.
 const SpareProcessors = 2
 
 // SetSlots sets how many guests may compute at once: from 1 to GOMAXPROCS less
