@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,13 +88,12 @@ func TestObserveAgain(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		w.wantPhase("a", corev1.PodRunning)
 
-		calls := 0
+		var calls atomic.Int32 // by the hub's goroutines
 		w.client.setRefuse(func(key core.Key) error {
 			if key != podKey("b") {
 				return nil
 			}
-			calls++
-			if calls < 5 {
+			if calls.Add(1) < 5 {
 				return apierrors.NewServiceUnavailable("not now")
 			}
 			return nil
@@ -101,20 +101,20 @@ func TestObserveAgain(t *testing.T) {
 		n.Report(observed(b, corev1.PodRunning))
 		time.Sleep(2 * time.Second)
 		w.wantPhase("b", corev1.PodRunning)
-		if calls != 5 {
-			t.Errorf("%d attempts", calls)
+		if calls.Load() != 5 {
+			t.Errorf("%d attempts", calls.Load())
 		}
 		w.client.setRefuse(func(key core.Key) error {
 			if key == podKey("b") {
-				calls++
+				calls.Add(1)
 				return apierrors.NewBadRequest("never")
 			}
 			return nil
 		})
 		n.Report(observed(b, corev1.PodSucceeded))
 		time.Sleep(time.Minute)
-		if calls != 6 {
-			t.Errorf("what is refused for good was tried %d times", calls-5)
+		if calls.Load() != 6 {
+			t.Errorf("what is refused for good was tried %d times", calls.Load()-5)
 		}
 	})
 }
