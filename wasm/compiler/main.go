@@ -126,7 +126,10 @@ func Main(ctx context.Context, c MainConfig) error {
 
 func serve(ctx context.Context, c MainConfig, work Compiler, lines <-chan []byte, idle time.Duration) error {
 	out := json.NewEncoder(c.Output)
+	// It was started for a job, which comes however late: to end before it would
+	// look like a module that breaks its compiler.
 	timer := time.NewTimer(idle)
+	timer.Stop()
 	defer timer.Stop()
 	for {
 		var line []byte

@@ -332,7 +332,9 @@ func (w *worker) end() {
 // ended.
 func (w *worker) lastWords() string {
 	said := w.stderr.empty()
-	if strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory") {
+	// Go's collector does not look whether it got the memory that it asked for.
+	starved := strings.HasPrefix(said, "SIGSEGV") && strings.Contains(said, "/runtime/mgc")
+	if starved || strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory") {
 		return fmt.Sprintf("it takes more than %d bytes of memory", w.pool.config.MemoryBytes)
 	}
 	for line := range strings.Lines(said) {
