@@ -120,6 +120,9 @@ func withStore(ctx context.Context, state *store.Store, handOver func(), work fu
 		done <- err
 	}()
 	err := work(workCtx)
+	if handOver != nil && ctx.Err() != nil {
+		err = nil // the store ended under it, as is meant
+	}
 	stopWork(nil)
 	stopStore()
 	return errors.Join(err, <-done)
