@@ -45,6 +45,7 @@ type rewriter struct {
 	self   uint32  // the function that it is about
 
 	nest nest // of rewrite
+	pad  bool // of rewrite: the next check is to align, see align.go
 
 	bodies [][]byte // rewritten
 	used   [numHelpers]bool

@@ -9,8 +9,8 @@
 // weigh, and reader.go what both are made of. graph.go sorts the calls,
 // analyse.go finds where checks are needed, nest.go which loops count a grant, and
 // stack.go what calls are charged
-// of the stack. insert.go writes the functions with their checks, helpers.go the
-// functions that are added, encode.go the module, and names.go its names.
+// of the stack. insert.go writes the functions with their checks, align.go what
+// places their values well, helpers.go the functions that are added, encode.go the module, and names.go its names.
 //
 // # The output
 //

@@ -2,23 +2,27 @@ package meter
 
 // Instructions of the code that is inserted.
 const (
-	opI32LeU          = 0x4d
-	opI32GtU          = 0x4b
-	opI64LtS          = 0x53
-	opI64GtU          = 0x56
-	opI32Add          = 0x6a
-	opI32Sub          = 0x6b
-	opI32Mul          = 0x6c
-	opI32Or           = 0x72
-	opI64Add          = 0x7c
-	opI64Sub          = 0x7d
-	opI64Mul          = 0x7e
-	opI64Or           = 0x84
-	opI64Shl          = 0x86
-	opI64ShrU         = 0x88
-	opI64ExtendU      = 0xad
-	valueI32     byte = 0x7f
-	valueI64     byte = 0x7e
+	opI32Eqz               = 0x45
+	opI32LeU               = 0x4d
+	opI32GtU               = 0x4b
+	opI64LtS               = 0x53
+	opI64GtU               = 0x56
+	opI32Add               = 0x6a
+	opI32Sub               = 0x6b
+	opI32Mul               = 0x6c
+	opI32Or                = 0x72
+	opI64Add               = 0x7c
+	opI64Sub               = 0x7d
+	opI64Mul               = 0x7e
+	opI64Or                = 0x84
+	opI64Shl               = 0x86
+	opI64ShrU              = 0x88
+	opI64ExtendU           = 0xad
+	opF32ConvertI64S       = 0xb4
+	opI32ReinterpretF      = 0xbc
+	valueI32          byte = 0x7f
+	valueI64          byte = 0x7e
+	valueF32          byte = 0x7d
 )
 
 // budget and depth are the indices of the globals.
@@ -36,6 +40,10 @@ func add(out []byte, global uint32, n int64) []byte {
 // stack is negative.
 func (w *rewriter) ifNegative(out []byte, h helper) []byte {
 	out = append(out, opI64Const, 0, opI64LtS, opIf, blockEmpty)
+	if w.pad {
+		w.pad = false
+		return append(w.aligning(out, h), opEnd)
+	}
 	return append(w.callHelper(out, h), opEnd)
 }
 
@@ -62,6 +70,7 @@ func (w *rewriter) enter(out []byte, depth, weight int64) []byte {
 // rewrite returns the decoded function with its checks and new indices.
 func (w *rewriter) rewrite() []byte {
 	c := &w.code
+	w.pad = w.m.uneven[w.m.functions[w.self]]
 	w.info.Checks += len(w.checks)
 	out := make([]byte, 0, len(c.body)+len(c.body)/32+22*len(w.checks)+8)
 	out = w.declare(out)
@@ -92,6 +101,7 @@ func (w *rewriter) rewrite() []byte {
 		}
 		out, copied = w.change(append(out, c.body[copied:i.at]...), n, weight)
 	}
+	w.pad = false
 	return append(out, c.body[copied:]...)
 }
 
