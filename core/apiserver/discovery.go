@@ -140,6 +140,9 @@ func (s *Server) servePath(w http.ResponseWriter, r *http.Request, q *request) e
 		return s.serveVersion(w, r)
 	case path == "/healthz" || path == "/livez" || path == "/readyz":
 		return s.serveHealth(w, r, path)
+	case path == "/metrics" && s.Counts != nil:
+		s.Counts.ServeHTTP(w, r)
+		return nil
 	case path == "/openapi/v3" || strings.HasPrefix(path, "/openapi/v3/"):
 		return s.serveOpenAPI(w, r, strings.TrimPrefix(strings.TrimPrefix(path, "/openapi/v3"), "/"))
 	case path == "/openapi/v2":
@@ -153,7 +156,12 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, path str
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	switch {
 	case path == "":
-		return serveDocument(w, r, typeJSON, metav1.RootPaths{Paths: c.paths()})
+		paths := c.paths()
+		if s.Counts != nil {
+			paths = append(paths, "/metrics")
+			slices.Sort(paths)
+		}
+		return serveDocument(w, r, typeJSON, metav1.RootPaths{Paths: paths})
 	case path == "/api" || path == "/apis":
 		return c.serveGroups(w, r, path)
 	case len(parts) == 2 && parts[0] == "api":

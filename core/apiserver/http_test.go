@@ -247,6 +247,17 @@ func TestTooNew(t *testing.T) {
 	call{path: podsPath + "?resourceVersion=9999&timeout=200ms", code: 504}.do(t, server)
 }
 
+func TestCounts(t *testing.T) {
+	server, _, _ := serve(t, func(c *Config) {
+		c.Counts = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "counted 1") })
+	})
+	call{path: "/metrics", code: 200, want: "counted 1"}.do(t, server)
+	call{path: "/", code: 200, want: `"/metrics"`}.do(t, server)
+	call{method: http.MethodPost, path: "/metrics", code: 405}.do(t, server)
+	server, _, _ = serve(t, func(*Config) {})
+	call{path: "/metrics", code: 404}.do(t, server)
+}
+
 func TestPanicsAndInflight(t *testing.T) {
 	release := make(chan struct{})
 	entered := make(chan struct{})

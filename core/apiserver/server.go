@@ -86,8 +86,10 @@ type Config struct {
 	// Backup writes a backup of the cluster, encrypted with 32 bytes of key;
 	// optional: without it backups are answered 404.
 	Backup  func(ctx context.Context, w io.Writer, key []byte, modules bool) error
-	Scale   Scaler    // optional: without it scale cannot be read
-	Metrics Metrics   // optional: without it metrics.k8s.io is not served
+	Scale   Scaler  // optional: without it scale cannot be read
+	Metrics Metrics // optional: without it metrics.k8s.io is not served
+	// Counts answers /metrics; optional: without it that is answered 404.
+	Counts  http.Handler
 	Convert Converter // optional: without it only the storage version of built-in kinds can be read
 	// Ready returns why the server should not get requests now; optional.
 	Ready func() error

@@ -23,6 +23,9 @@ type Config struct {
 	Logger *slog.Logger          // required
 	// Events takes the events of decisions; optional: they are dropped.
 	Events Events
+	// Decided hears how long the controller of a kind took to answer; optional.
+	// It is called concurrently and must be fast.
+	Decided func(kind string, took time.Duration)
 	// Workers is how many parents are decided at once; optional, 8. Those
 	// whose controller has not answered for a while do not count; of one
 	// controller there are 8 at most.
@@ -66,11 +69,14 @@ func New(c Config) (*Reconciler, error) {
 	if c.Events == nil {
 		c.Events = noEvents{}
 	}
+	if c.Decided == nil {
+		c.Decided = func(string, time.Duration) {}
+	}
 	empty, _ := newTable(nil)
 	r := &Reconciler{config: c, router: newRouter(c.Client, empty), queue: newQueue()}
 	r.engine = engine{
 		client: c.Client, router: r.router, events: c.Events, log: c.Logger,
-		timeout: c.DecideTimeout, creates: c.Creates, now: time.Now, watch: r.watches.want,
+		timeout: c.DecideTimeout, creates: c.Creates, now: time.Now, watch: r.watches.want, decided: c.Decided,
 	}
 	r.watches.init()
 	return r, nil

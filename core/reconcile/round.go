@@ -40,6 +40,8 @@ type engine struct {
 	// watch makes sure that a resource is watched; nil in a plan.
 	watch func(core.GroupResource)
 	now   func() time.Time // fixed in a plan
+	// decided hears how long a controller took; nil in a plan.
+	decided func(kind string, took time.Duration)
 }
 
 // round observes, decides and applies once for s.
@@ -103,7 +105,11 @@ func (e *engine) decide(ctx context.Context, c *entry, seen *observation) (decis
 			err = &refusal{reason: reasonDecide, err: fmt.Errorf("controller %s panicked: %v", c.Name, p)}
 		}
 	}()
+	begin := time.Now()
 	decision, err = c.Decide(ctx, seen.Observation)
+	if e.decided != nil {
+		e.decided(c.Kind.Kind, time.Since(begin))
+	}
 	if err == nil {
 		return decision, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,8 +13,9 @@ import (
 	"github.com/weftrun/weft/core"
 )
 
-// bind writes a placement, and tells the loop how it went.
-func (s *Scheduler) bind(ctx context.Context, p Placement) error {
+// bind writes a placement, whose search began then, and tells the loop how it
+// went.
+func (s *Scheduler) bind(ctx context.Context, p Placement, begin time.Time) error {
 	select {
 	case s.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -21,6 +23,7 @@ func (s *Scheduler) bind(ctx context.Context, p Placement) error {
 	}
 	err := s.writeBinding(ctx, p)
 	<-s.slots
+	s.config.Attempted(time.Since(begin), err)
 	switch {
 	case err == nil:
 		s.config.Events.Event(s.config.Name, reference(p.Pod), corev1.EventTypeNormal, "Scheduled",

@@ -29,6 +29,10 @@ type Config struct {
 	Logger *slog.Logger // required
 	// Events takes the events; optional: they are dropped.
 	Events Events
+	// Attempted hears how long it took to place a pod and to write its binding,
+	// or the error of that; optional. It is called concurrently and must be
+	// fast.
+	Attempted func(took time.Duration, err error)
 	// Name is the spec.schedulerName of the pods that it places; optional,
 	// "default-scheduler".
 	Name string
@@ -101,6 +105,9 @@ func New(c Config) (*Scheduler, error) {
 	c.Binds, c.Retry = cmp.Or(c.Binds, 64), cmp.Or(c.Retry, time.Minute)
 	if c.Events == nil {
 		c.Events = noEvents{}
+	}
+	if c.Attempted == nil {
+		c.Attempted = func(time.Duration, error) {}
 	}
 	return &Scheduler{
 		config: c, inbox: make(chan update), slots: make(chan struct{}, c.Binds), // one token for each write under way
@@ -371,7 +378,7 @@ func (s *Scheduler) placeFresh(ctx context.Context, group *errgroup.Group, now t
 		s.state.assume(placement.Pod, placement.Node)
 		delete(s.waiting, placement.Pod.UID)
 		s.flying[placement.Pod.UID] = struct{}{}
-		group.Go(func() error { return s.bind(ctx, placement) })
+		group.Go(func() error { return s.bind(ctx, placement, now) })
 	}
 }
 

@@ -89,6 +89,38 @@ func TestWaitsSaysWhyAndGoesOn(t *testing.T) {
 	})
 }
 
+func TestAttemptsAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := newClient()
+		var mu sync.Mutex
+		attempts := 0
+		s, err := New(Config{
+			Client: client, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+			Attempted: func(took time.Duration, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				if attempts++; took < 0 || err != nil {
+					t.Errorf("took %s: %v", took, err)
+				}
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		coretest.Run(t, s.Run)
+		create(t, client, testNode("a", "1", "1Gi", 10))
+		create(t, client, testPod("fits", "", ""))
+		create(t, client, testPod("big", "2", ""))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if attempts != 1 {
+			t.Errorf("%d attempts were told, want that of the one that fits", attempts)
+		}
+	})
+}
+
 func TestRoomThatBecomesFreeIsUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := newClient()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -53,6 +54,7 @@ func (s *Store) Commit(ctx context.Context, ops []core.Op) ([]core.Object, error
 	if err != nil {
 		return nil, err
 	}
+	begin := time.Now()
 	if err := s.enqueue(c); err != nil {
 		return nil, err
 	}
@@ -64,6 +66,7 @@ func (s *Store) Commit(ctx context.Context, ops []core.Op) ([]core.Object, error
 	if c.err != nil {
 		return nil, c.err
 	}
+	s.config.Committed(ops[0], time.Since(begin))
 	return c.objects, nil
 }
 

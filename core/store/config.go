@@ -56,6 +56,13 @@ type Config struct {
 	// damaged or incomplete log. What it cannot read is gone for good. It
 	// begins a new history: see Restore.
 	AcceptLoss bool
+	// Committed, optional, hears how long each commit that went well took, from
+	// when it was encoded until it could be acknowledged; of several ops it is
+	// told the first. Appended hears how long each record took to be stored and
+	// synced. They are called on the way of every write, concurrently: they must
+	// be fast.
+	Committed func(op core.Op, took time.Duration)
+	Appended  func(took time.Duration)
 	// Logger is required.
 	Logger *slog.Logger
 
@@ -118,6 +125,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Leading == nil {
 		c.Leading = func() bool { return true }
+	}
+	if c.Committed == nil {
+		c.Committed = func(core.Op, time.Duration) {}
+	}
+	if c.Appended == nil {
+		c.Appended = func(time.Duration) {}
 	}
 	setDefault(&c.LazyFlush, time.Second)
 	setDefault(&c.DrainTimeout, 5*time.Second)

@@ -198,9 +198,11 @@ func (s *Store) write(ctx context.Context) error {
 		}
 	}
 	record := s.codec.seal(h, body)
+	begin := time.Now()
 	if err := s.log.append(ctx, record); err != nil {
 		return err
 	}
+	s.config.Appended(time.Since(begin))
 	s.setMark(recordSum(record))
 	b.backlog, b.backlogSize = nil, 0
 	s.stats.appends.Add(1)

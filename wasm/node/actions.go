@@ -123,6 +123,7 @@ func (k *keeper) launch(ctx context.Context, pod *corev1.Pod, sandbox wasm.Sandb
 		Log:    wasm.Log{Path: k.agent.logPath(pod, id)},
 		Limits: limits(c),
 	})
+	k.agent.config.Timings.Start(time.Since(begin))
 	r := result{sandbox: sandbox, imageID: found.Digest, instance: instance}
 	switch {
 	case errors.Is(err, wasm.ErrLimits): // it never can

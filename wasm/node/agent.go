@@ -39,8 +39,34 @@ type Config struct {
 	// Logs is the folder of the containers' logs. Required.
 	Logs   string
 	Logger *slog.Logger // required
+	// Timings hear how long things take; optional.
+	Timings Timings
 	// Starts is how many containers may be starting at once. Optional, 32.
 	Starts int
+}
+
+// Timings hear how long things take. Those that are nil are not told. They are
+// called concurrently and must be fast.
+type Timings struct {
+	// Worker hears of each pod how long it was known until somebody began to
+	// look after it.
+	Worker func(time.Duration)
+	// PodStart hears of each pod how long it was known until the news was that
+	// it runs, or has ended already. Pods from before the agent's time are not
+	// told.
+	PodStart func(time.Duration)
+	// Start hears how long the runtime took to start a container, or to find
+	// that it cannot.
+	Start func(time.Duration)
+}
+
+func (t Timings) withDefaults() Timings {
+	for _, f := range []*func(time.Duration){&t.Worker, &t.PodStart, &t.Start} {
+		if *f == nil {
+			*f = func(time.Duration) {}
+		}
+	}
+	return t
 }
 
 // Agent runs the pods of one node.
@@ -69,6 +95,7 @@ func New(c Config) (*Agent, error) {
 	if c.Starts <= 0 {
 		c.Starts = 32
 	}
+	c.Timings = c.Timings.withDefaults()
 	return &Agent{
 		config: c, starts: make(chan struct{}, c.Starts), wake: make(chan struct{}, 1),
 		keepers: map[types.UID]*keeper{}, referents: map[core.Key]core.Object{},

@@ -48,6 +48,7 @@ type keeper struct {
 	ended      bool // the pod had ended before this agent's time
 	born       time.Time
 	told       bool // something was reported
+	started    bool // that it runs, or has run, was reported
 	reported   corev1.PodStatus
 	stopAt     time.Time // when stopping: the end of the grace period
 	failure    string    // why the node itself ends the pod
@@ -71,7 +72,7 @@ func newKeeper(a *Agent, key core.Key, pod *corev1.Pod, found bool) *keeper {
 		agent: a, key: key, uid: pod.UID, pod: pod, current: pod, wake: make(chan struct{}, 1),
 		instances: map[int]wasm.Instance{}, cancels: map[int]context.CancelFunc{},
 		log:  a.config.Logger.With("object", key.Namespace+"/"+key.Name),
-		born: time.Now(), reported: pod.Status, touched: found,
+		born: time.Now(), reported: pod.Status, touched: found, started: found || leftPending(&pod.Status),
 	}
 	for i := range pod.Spec.InitContainers {
 		c := &container{spec: &pod.Spec.InitContainers[i], role: initial}
@@ -163,6 +164,7 @@ func (k *keeper) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer k.tasks.Wait()
 	defer cancel()
+	k.agent.config.Timings.Worker(time.Since(k.born))
 	if k.touched {
 		k.reattach(ctx)
 	}
@@ -372,10 +374,17 @@ func (k *keeper) news(pod *corev1.Pod, gone bool, see seen) (*core.Observed, tim
 		return nil, 0
 	}
 	k.reported, k.told = status, true
+	if !k.started && leftPending(&status) {
+		k.started = true
+		k.agent.config.Timings.PodStart(time.Since(k.born))
+	}
 	o := core.Observed{Key: k.key, UID: k.uid, Status: status, Gone: gone}
 	k.agent.config.Ledger.Observe(o)
 	return &o, 0
 }
+
+// leftPending tells whether a pod has left behind the time before it ran.
+func leftPending(s *corev1.PodStatus) bool { return s.Phase != "" && s.Phase != corev1.PodPending }
 
 // mustResend tells whether the core is to be told again what it was told.
 func (k *keeper) mustResend() bool {

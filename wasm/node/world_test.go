@@ -147,6 +147,9 @@ type world struct {
 	logs   string
 	ledger string
 	stop   func()
+
+	mu    sync.Mutex
+	times map[string][]time.Duration // that were told, by name
 }
 
 func run(t *testing.T, test func(t *testing.T, w *world)) {
@@ -169,9 +172,18 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	told := func(name string) func(time.Duration) {
+		return func(took time.Duration) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.times[name] = append(w.times[name], took)
+		}
+	}
+	w.times = map[string][]time.Duration{}
 	a, err := node.New(node.Config{
 		Node: &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0.1"}}}},
 		Link: w.link, Runtime: w.rt, Images: w.images, Logs: w.logs, Ledger: kept, Logger: slog.New(slog.DiscardHandler),
+		Timings: node.Timings{Worker: told("worker"), PodStart: told("pod"), Start: told("start")},
 	})
 	if err != nil {
 		w.t.Fatal(err)

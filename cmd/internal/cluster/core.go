@@ -74,20 +74,22 @@ func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready 
 		return err
 	}
 	defer carrier.close()
+	counts := newCoreCounts()
 	if carrier.shared {
-		return runMember(ctx, s, carrier, log, ready)
+		return runMember(ctx, s, carrier, counts, log, ready)
 	}
 	// The folder's lock is enough: nobody else leads.
 	config, err := coreStore(ctx, s, carrier.bus, log)
 	if err != nil {
 		return err
 	}
+	counts.count(&config)
 	state, err := store.Open(ctx, config)
 	if err != nil {
 		return unopened(s, err)
 	}
 	return withStore(ctx, state, nil, func(ctx context.Context) error {
-		c, err := assemble(s, carrier, state, log)
+		c, err := assemble(s, carrier, state, counts, log)
 		if err != nil {
 			return err
 		}
@@ -164,6 +166,7 @@ type coreParts struct {
 	settings *settings.Settings
 	carrier  *carrier
 	store    *store.Store
+	counts   *coreCounts
 	log      *slog.Logger
 
 	registry   *registry.Registry
@@ -179,8 +182,8 @@ type coreParts struct {
 	settled atomic.Bool // it was ready once
 }
 
-func assemble(s *settings.Settings, carrier *carrier, state *store.Store, log *slog.Logger) (*coreParts, error) {
-	c := &coreParts{settings: s, carrier: carrier, store: state, log: log}
+func assemble(s *settings.Settings, carrier *carrier, state *store.Store, counts *coreCounts, log *slog.Logger) (*coreParts, error) {
+	c := &coreParts{settings: s, carrier: carrier, store: state, counts: counts, log: log}
 	part := func(name string) *slog.Logger { return log.With("part", name) }
 	var err error
 	c.registry, err = registry.New(registry.Config{
@@ -201,12 +204,16 @@ func assemble(s *settings.Settings, carrier *carrier, state *store.Store, log *s
 		return nil, err
 	}
 	c.reconciler, err = reconcile.New(reconcile.Config{
-		Client: c.registry, Source: c.host, Events: c.events, DecideTimeout: s.Plugins.DecideTimeout, Logger: part("reconcile"),
+		Client: c.registry, Source: c.host, Events: c.events, DecideTimeout: s.Plugins.DecideTimeout,
+		Decided: counts.decided, Logger: part("reconcile"),
 	})
 	if err != nil {
 		return nil, err
 	}
-	if c.scheduler, err = scheduler.New(scheduler.Config{Client: c.registry, Events: c.events, Logger: part("scheduler")}); err != nil {
+	c.scheduler, err = scheduler.New(scheduler.Config{
+		Client: c.registry, Events: c.events, Attempted: counts.attempted, Logger: part("scheduler"),
+	})
+	if err != nil {
 		return nil, err
 	}
 	if c.lifecycle, err = lifecycle.New(lifecycle.Config{Client: c.registry, Events: c.events, Logger: part("lifecycle")}); err != nil {
@@ -281,7 +288,10 @@ func (c *coreParts) run(ctx context.Context, at *entrance, open func(context.Con
 		})
 	}
 	if c.settings.DebugSockets {
-		group.Go(func() error { debug.Serve(ctx, Paths{c.settings.Data}.DebugSocket("core"), c.log); return nil })
+		group.Go(func() error {
+			debug.Serve(ctx, Paths{c.settings.Data}.DebugSocket("core"), c.counts, c.log)
+			return nil
+		})
 	}
 	if err := c.writeFiles(at); err != nil {
 		group.Go(func() error { return err })
@@ -305,7 +315,7 @@ func (c *coreParts) apiServer(authority *auth.Authority) (*apiserver.Server, err
 	}
 	return apiserver.New(apiserver.Config{
 		Client: c.registry, Authenticate: &auth.Authenticator{Tokens: tokens}, Authorize: auth.Roles{},
-		Log: c.log.With("part", "api"), Logs: c.hub, Blobs: c.carrier.bus, Scale: c.registry, Convert: c.registry, Metrics: &c.metrics, Plan: planner{c.reconciler}, Ready: c.ready,
+		Log: c.log.With("part", "api"), Logs: c.hub, Blobs: c.carrier.bus, Scale: c.registry, Convert: c.registry, Metrics: &c.metrics, Counts: c.counts, Plan: planner{c.reconciler}, Ready: c.ready,
 		Backup: c.backup, Checks: c.checks, MaxBlob: limit.Value(), SpoolDir: spool,
 	})
 }

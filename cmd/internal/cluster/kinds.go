@@ -57,7 +57,7 @@ func RunPlugin(ctx context.Context, names []string, debugSocket string, log *slo
 	defer cancel()
 	tasks.Go(func() { _ = rest(ctx) }) // it never fails
 	if debugSocket != "" {
-		tasks.Go(func() { debug.Serve(ctx, debugSocket, log) })
+		tasks.Go(func() { debug.Serve(ctx, debugSocket, nil, log) })
 	}
 	return plugins.Serve(controllers...)
 }

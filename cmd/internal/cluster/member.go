@@ -27,6 +27,7 @@ const followEvery = 100 * time.Millisecond
 type member struct {
 	settings  *settings.Settings
 	carrier   *carrier
+	counts    *coreCounts
 	log       *slog.Logger
 	candidate *candidate
 	where     *whereabouts
@@ -34,12 +35,12 @@ type member struct {
 }
 
 // runMember runs a member until ctx ends or it leads no longer.
-func runMember(ctx context.Context, s *settings.Settings, carrier *carrier, log *slog.Logger, ready func(context.Context, Core) error) error {
+func runMember(ctx context.Context, s *settings.Settings, carrier *carrier, counts *coreCounts, log *slog.Logger, ready func(context.Context, Core) error) error {
 	candidate, err := newCandidate(Paths{s.Data}, carrier.bus, log)
 	if err != nil {
 		return err
 	}
-	m := &member{settings: s, carrier: carrier, log: log, candidate: candidate, where: newWhereabouts(log)}
+	m := &member{settings: s, carrier: carrier, counts: counts, log: log, candidate: candidate, where: newWhereabouts(log)}
 	candidate.resigned = m.where.resigned
 	heard, err := m.where.listen(ctx, carrier.bus)
 	if err != nil {
@@ -154,6 +155,7 @@ func (m *member) standBy(ctx context.Context) (*store.Standby, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.counts.count(&config)
 	return store.Follow(ctx, config)
 }
 
@@ -185,7 +187,7 @@ func (m *member) lead(ctx context.Context, l *leadership, standby *store.Standby
 	}
 	says := announcement{Server: m.entrance.url, Holder: m.candidate.holder, Term: state.Term()}
 	return withStore(ctx, state, func() { m.handOver(ctx, l, says) }, func(ctx context.Context) error {
-		c, err := assemble(m.settings, m.carrier, state, m.log)
+		c, err := assemble(m.settings, m.carrier, state, m.counts, m.log)
 		if err != nil {
 			return err
 		}

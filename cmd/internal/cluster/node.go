@@ -72,9 +72,10 @@ func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTog
 		return err
 	}
 	registered.Annotations = map[string]string{memoryAnnotation: capped}
+	counts, timings := newNodeCounts()
 	agent, err := node.New(node.Config{
 		Node: registered, Link: link, Runtime: runtime, Images: images, Ledger: memory,
-		Logs: filepath.Join(folder, "logs"), Logger: log.With("part", "agent"),
+		Logs: filepath.Join(folder, "logs"), Timings: timings, Logger: log.With("part", "agent"),
 	})
 	if err != nil {
 		return err
@@ -85,7 +86,10 @@ func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTog
 	group.Go(func() error { return memory.Run(ctx) })
 	group.Go(func() error { return rest(ctx) })
 	if s.DebugSockets {
-		group.Go(func() error { debug.Serve(ctx, Paths{s.Data}.DebugSocket("node-"+s.Node.Name), log); return nil })
+		group.Go(func() error {
+			debug.Serve(ctx, Paths{s.Data}.DebugSocket("node-"+s.Node.Name), counts, log)
+			return nil
+		})
 	}
 	group.Go(func() error { return runAgent(ctx, link, agent, log) })
 	return group.Wait()

@@ -17,13 +17,17 @@ import (
 func TestServe(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "debug", "test.sock")
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	counts := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "counted") })
 	// Twice, since the first may leave its socket behind.
 	for range 2 {
 		ctx, cancel := context.WithCancel(t.Context())
 		var tasks sync.WaitGroup
-		tasks.Go(func() { Serve(ctx, socket, log) })
+		tasks.Go(func() { Serve(ctx, socket, counts, log) })
 		if text := get(t, socket, "/debug/pprof/goroutine?debug=1"); !strings.Contains(text, "goroutine profile: total") {
 			t.Errorf("got %.80q", text)
+		}
+		if text := get(t, socket, "/metrics"); text != "counted" {
+			t.Errorf("metrics: got %.80q", text)
 		}
 		if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("socket: %v, %v", info, err)
@@ -35,7 +39,7 @@ func TestServe(t *testing.T) {
 
 func TestServeNowhere(t *testing.T) {
 	var logged strings.Builder
-	Serve(t.Context(), filepath.Join(t.TempDir(), strings.Repeat("long", 40)), slog.New(slog.NewTextHandler(&logged, nil)))
+	Serve(t.Context(), filepath.Join(t.TempDir(), strings.Repeat("long", 40)), nil, slog.New(slog.NewTextHandler(&logged, nil)))
 	if !strings.Contains(logged.String(), "profiles are not served") {
 		t.Errorf("logged %q", logged.String())
 	}

@@ -42,7 +42,7 @@ func newFolder(o *options) (string, error) {
 		return "", fmt.Errorf("make data folder: %w", err)
 	}
 	text := fmt.Sprintf("[api]\nlisten = \"127.0.0.1:0\"\n[nats]\nlisten = \"127.0.0.1:0\"\n[node]\nmodule_path = [%q]\n", o.modules)
-	if o.profiles != "" {
+	if o.profiles != "" || o.sockets {
 		text = "debug_sockets = true\n" + text
 	}
 	return folder, os.WriteFile(filepath.Join(folder, "weft.toml"), []byte(text), 0o600)

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // options are the command line's.
@@ -38,6 +39,10 @@ type options struct {
 
 	pods, replicas, completions, objects int
 	creates                              int
+
+	churnDays float64       // whose volume is written
+	churnTime time.Duration // at most
+	sockets   bool          // the processes listen on debug sockets
 
 	programs string // folder of the guests to compare
 	guests   *regexp.Regexp
@@ -86,6 +91,8 @@ func parse(args []string, out io.Writer) (*options, error) {
 	f.IntVar(&o.completions, "completions", 1000, "completions of the Job, a tenth of them at a time")
 	f.IntVar(&o.objects, "objects", 10000, "objects to list")
 	f.IntVar(&o.creates, "creates", 2000, "objects to create for each rate, at most")
+	f.Float64Var(&o.churnDays, "churn", 1, "days whose volume of writes is written")
+	f.DurationVar(&o.churnTime, "churn-time", 90*time.Second, "how long that may take")
 	f.StringVar(&o.programs, "programs", "bin/bench", "folder of the guests to compare, which .ci/bench-programs builds")
 	guests := f.String("guests", "", "regular expression: which guests to compare, such as ^Go or json")
 	f.IntVar(&o.pairs, "pairs", 15, "pairs of each guest metered and not, in all rounds")
@@ -108,6 +115,9 @@ func parse(args []string, out io.Writer) (*options, error) {
 		if n < 1 || n > 1e6 {
 			return nil, fmt.Errorf("%s: %d is not from 1 to 1000000", name, n)
 		}
+	}
+	if o.churnDays <= 0 || o.churnDays > 1000 || o.churnTime < 5*time.Second {
+		return nil, fmt.Errorf("churn: %g days in %s are not from 0 to 1000 in 5s at least", o.churnDays, o.churnTime)
 	}
 	return o, nil
 }

@@ -25,10 +25,13 @@ var plans = []plan{
 	{"pods", onCluster("up", measurePods)},
 	{"replicas", onCluster("up", measureReplicas)},
 	{"job", onCluster("up", measureJob)},
+	{"stages", withSockets(onCluster("up", measureStages))},
 	{"writes", onCluster("core", measureWrites)},
 	{"watchers", onCluster("core", measureWatchers)},
 	{"starts", measureStarts},
 	{"lists", onCluster("core", measureLists)},
+	{"podmemory", onCluster("up", measurePodMemory)},
+	{"churn", onCluster("core", measureChurn)},
 	{"guests", measureGuests},
 	{"hot", measureHot},
 	{"turns", measureTurns},
@@ -76,6 +79,15 @@ func onCluster(command string, work func(context.Context, *bench) error) func(co
 			}
 		}
 		return work(ctx, &bench{cluster: c, options: o, report: r})
+	}
+}
+
+// withSockets has the processes of a plan listen on their debug sockets.
+func withSockets(run func(context.Context, *options, *Report) error) func(context.Context, *options, *Report) error {
+	return func(ctx context.Context, o *options, r *Report) error {
+		own := *o
+		own.sockets = true
+		return run(ctx, &own, r)
 	}
 }
 

@@ -40,14 +40,19 @@ func profile(sockets, into, name string) func() error {
 	}
 }
 
-// fetch writes what a process answers on its socket to a file.
-func fetch(socket, path, file string) (err error) {
+// onSocket makes a client of the server on a Unix socket.
+func onSocket(socket string) *http.Client {
 	var dialer net.Dialer
-	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", socket)
 		},
 	}}
+}
+
+// fetch writes what a process answers on its socket to a file.
+func fetch(socket, path, file string) (err error) {
+	client := onSocket(socket)
 	defer client.CloseIdleConnections()
 	answer, err := client.Get("http://weft" + path)
 	if err != nil {
