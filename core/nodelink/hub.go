@@ -180,7 +180,7 @@ func (h *Hub) watch(ctx context.Context, resource core.GroupResource, from int64
 // marks says each node's newest number again once it is quiet, and then until
 // the node's heartbeats confirm it or the node seems to be away.
 func (h *Hub) marks(ctx context.Context) error {
-	tick := time.NewTicker(markDelay)
+	tick := time.NewTicker(markDelay / 2)
 	defer tick.Stop()
 	for {
 		select {
@@ -190,7 +190,7 @@ func (h *Hub) marks(ctx context.Context) error {
 		}
 		h.mu.Lock()
 		for name, set := range h.nodes {
-			if set.marks < marksMax && set.acknowledged != set.sequence && time.Since(set.published) >= markDelay<<set.marks {
+			if set.marks < marksMax && set.acknowledged != set.sequence && time.Since(set.published) >= markAfter(set.marks) {
 				set.marks++
 				h.mark(name, set)
 			}

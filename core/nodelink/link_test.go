@@ -116,6 +116,10 @@ func TestRepair(t *testing.T) {
 			spoil(w, func(i int, _ bus.Message) memory.Fate { return memory.Fate{Drop: i == 3 || i == 4} })
 			three(w)
 		}, 1300 * time.Millisecond},
+		"last and five marks lost": {func(w *world, _ **node) {
+			spoil(w, func(i int, _ bus.Message) memory.Fate { return memory.Fate{Drop: i >= 3 && i <= 8} })
+			three(w)
+		}, 2 * time.Second},
 		"twice": {func(w *world, _ **node) {
 			spoil(w, func(int, bus.Message) memory.Fate { return memory.Fate{Copies: 2} })
 			three(w)

@@ -308,9 +308,20 @@ const (
 	doubtEvery   = 10 * time.Second // between two registrations because of a lower term
 )
 
-// marksMax bounds the marks after one message, each after twice the time of
-// the one before: a node that is away hears no more of them.
-const marksMax = 6
+// Marks follow a message that nothing else followed: so many markDelay apart, so
+// that a node which missed the message, and some marks as well, pulls within two
+// seconds, and then each after twice the time of the one before. A node that is
+// away hears no more than marksMax of them.
+const (
+	marksDense = 6
+	marksMax   = 9
+)
+
+// markAfter is how long after the message the next mark is due, when there were so many.
+func markAfter(marks int) time.Duration {
+	dense := min(marks+1, marksDense)
+	return markDelay * time.Duration(dense) << (marks + 1 - dense)
+}
 
 // Limits of what a node may say.
 const (
