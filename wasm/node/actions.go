@@ -79,14 +79,34 @@ func (k *keeper) start(ctx context.Context, pod *corev1.Pod, index int) {
 			k.push(result{index: index, reason: creating})
 			return
 		}
-		r := k.launch(ctx, pod, sandbox, spec, id)
+		r := k.launch(ctx, pod, sandbox, spec, id, func(why string) {
+			k.push(result{index: index, news: true, message: why})
+		})
 		r.index = index
 		k.push(r)
 	})
 }
 
-// launch finds the image, prepares it and starts an instance.
-func (k *keeper) launch(ctx context.Context, pod *corev1.Pod, sandbox wasm.Sandbox, c *corev1.Container, id string) result {
+// compileShown is how long a module is prepared before the pod says so: mostly
+// it was compiled before, or is within milliseconds.
+const compileShown = time.Second
+
+// prepare has the image's module ready to start, and says so if that takes long.
+func (k *keeper) prepare(ctx context.Context, c *corev1.Container, found image.Image, slow func(why string)) (wasm.Module, error) {
+	timer := time.AfterFunc(compileShown, func() {
+		size := ""
+		if info, err := os.Stat(found.Path); err == nil {
+			size = fmt.Sprintf(", %.1f MiB", float64(info.Size())/(1<<20))
+		}
+		slow(fmt.Sprintf("compiling the module of image %q (%s%s)", c.Image, found.Digest, size))
+	})
+	defer timer.Stop()
+	return k.agent.config.Runtime.Prepare(ctx, found.Digest, found.Path)
+}
+
+// launch finds the image, prepares it and starts an instance. What takes long is
+// told meanwhile.
+func (k *keeper) launch(ctx context.Context, pod *corev1.Pod, sandbox wasm.Sandbox, c *corev1.Container, id string, slow func(why string)) result {
 	found, err := k.agent.config.Images.Resolve(ctx, c.Image, image.Policy(c.ImagePullPolicy))
 	if err != nil {
 		reason := errPull
@@ -99,7 +119,7 @@ func (k *keeper) launch(ctx context.Context, pod *corev1.Pod, sandbox wasm.Sandb
 	if err != nil {
 		return result{reason: configError, message: err.Error()}
 	}
-	module, err := k.agent.config.Runtime.Prepare(ctx, found.Digest, found.Path)
+	module, err := k.prepare(ctx, c, found, slow)
 	if err != nil {
 		reason := createError
 		if errors.Is(err, wasm.ErrInvalidModule) {
@@ -156,6 +176,12 @@ func limits(c *corev1.Container) wasm.Limits {
 // settle takes in what became of a start, or how an instance ended.
 func (k *keeper) settle(ctx context.Context, pod *corev1.Pod, r result) {
 	c := k.containers[r.index]
+	if r.news {
+		if c.phase == starting && c.reason == "" {
+			c.message = r.message
+		}
+		return
+	}
 	if c.phase == starting {
 		delete(k.cancels, r.index)
 	}

@@ -99,6 +99,28 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
+// TestSlowCompilation shows why a pod waits whose module takes long to compile,
+// and nothing of one whose does not.
+func TestSlowCompilation(t *testing.T) {
+	run(t, func(t *testing.T, w *world) {
+		p := pod("p", corev1.RestartPolicyNever, "run forever")
+		p.Spec.Containers[0].Image = "slow"
+		w.set(p)
+		want := func(message string) {
+			t.Helper()
+			if s := w.container(p).State.Waiting; s == nil || s.Reason != "ContainerCreating" || s.Message != message {
+				t.Errorf("got %+v, want %q", s, message)
+			}
+		}
+		time.Sleep(900 * time.Millisecond)
+		want("")
+		time.Sleep(200 * time.Millisecond)
+		want(`compiling the module of image "slow" (sha256:slow)`)
+		time.Sleep(5 * time.Second)
+		w.want(p, "Running running")
+	})
+}
+
 func TestImage(t *testing.T) {
 	run(t, func(t *testing.T, w *world) {
 		w.images.missing = true

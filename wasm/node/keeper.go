@@ -65,6 +65,7 @@ type result struct {
 	reason   string        // it could not be started yet
 	message  string
 	soon     bool // the runtime was gone: try again soon
+	news     bool // it is still being started, and message is why that takes long
 }
 
 func newKeeper(a *Agent, key core.Key, pod *corev1.Pod, found bool) *keeper {

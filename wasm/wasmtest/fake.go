@@ -59,6 +59,12 @@ func (fakeModule) MinMemory() int64 { return 64 << 10 }
 
 // Prepare implements wasm.Runtime. The file need not be there.
 func (f *Fake) Prepare(ctx context.Context, digest, _ string) (wasm.Module, error) {
+	if strings.HasPrefix(digest, "sha256:slow") { // as one that is compiled
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Second):
+		}
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
