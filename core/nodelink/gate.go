@@ -5,6 +5,9 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // How much one node may have under way at once. It is more than a node needs
@@ -43,22 +46,23 @@ func (g *gate) enter(node, method string, limit int) (leave func(), err error) {
 
 // sender is a process that sends observations as a node.
 type sender struct {
+	node  types.UID // a node that was deleted and registered anew counts its epochs anew
 	epoch int64
 	batch atomic.Uint64 // the newest that has begun
 }
 
 // begin notes that a batch of observations has come in. current tells whether
 // it is still the newest. It returns false if it is not even now.
-func (h *Hub) begin(node string, epoch int64, batch uint64) (current func() bool, ok bool) {
+func (h *Hub) begin(node *corev1.Node, epoch int64, batch uint64) (current func() bool, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.senders[node]
-	if s == nil || s.epoch < epoch {
+	s := h.senders[node.Name]
+	if s == nil || s.node != node.UID || s.epoch < epoch {
 		if s != nil {
 			s.batch.Store(math.MaxUint64)
 		}
-		s = &sender{epoch: epoch}
-		h.senders[node] = s
+		s = &sender{node: node.UID, epoch: epoch}
+		h.senders[node.Name] = s
 	}
 	if s.epoch > epoch || batch <= s.batch.Load() {
 		return nil, false

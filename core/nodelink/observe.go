@@ -32,7 +32,7 @@ func (h *Hub) observe(ctx context.Context, m bus.Message) (bus.Message, error) {
 	if err != nil {
 		return bus.Message{}, refuse(err)
 	}
-	_, epoch := h.node(name)
+	node, epoch := h.node(name)
 	if err := h.leads(ctx); err != nil {
 		return bus.Message{}, err
 	}
@@ -44,7 +44,7 @@ func (h *Hub) observe(ctx context.Context, m bus.Message) (bus.Message, error) {
 	case epoch > o.Epoch:
 		return bus.Message{}, errors.New(errSuperseded)
 	}
-	current, ok := h.begin(name, o.Epoch, o.Batch)
+	current, ok := h.begin(node, o.Epoch, o.Batch)
 	if !ok {
 		return bus.Message{}, fmt.Errorf("observe: batch %d was overtaken by a later one", o.Batch)
 	}
