@@ -107,7 +107,11 @@ func run(ctx context.Context, o *options) (done int, err error) {
 		if err := users.settle(ctx); err != nil {
 			return done, fmt.Errorf("after %s: %w", what, err)
 		}
-		fmt.Printf("%3d %s: well after %s\n", done, what, time.Since(begin).Round(10*time.Millisecond))
+		took := time.Since(begin)
+		if err := users.audit(ctx); err != nil {
+			return done, fmt.Errorf("after %s: %w", what, err)
+		}
+		fmt.Printf("%3d %s: well after %s, %d operations linear\n", done, what, took.Round(10*time.Millisecond), users.history.Len())
 	}
 	if ctx.Err() != nil {
 		return done, ctx.Err()
