@@ -97,26 +97,35 @@ func run(ctx context.Context, o *options) (done int, err error) {
 	}
 	r := rand.New(rand.NewPCG(o.seed, 1))
 	for done < o.faults && ctx.Err() == nil {
-		users.work(ctx)
-		pause(ctx, r, 500, 2000)
-		what := c.fault(ctx, r)
 		done++
-		pause(ctx, r, 200, 1000)
-		users.rest()
-		begin := time.Now()
-		if err := users.settle(ctx); err != nil {
-			return done, fmt.Errorf("after %s: %w", what, err)
+		if err := users.suffer(ctx, r, done); err != nil {
+			return done, err
 		}
-		took := time.Since(begin)
-		if err := users.audit(ctx); err != nil {
-			return done, fmt.Errorf("after %s: %w", what, err)
-		}
-		fmt.Printf("%3d %s: well after %s, %d operations linear\n", done, what, took.Round(10*time.Millisecond), users.history.Len())
 	}
 	if ctx.Err() != nil {
 		return done, ctx.Err()
 	}
 	return done, users.finish(ctx)
+}
+
+// suffer lets clients work while the n-th bad thing happens, and then checks
+// everything.
+func (u *users) suffer(ctx context.Context, r *rand.Rand, n int) error {
+	u.work(ctx)
+	pause(ctx, r, 500, 2000)
+	what := u.c.fault(ctx, r)
+	pause(ctx, r, 200, 1000)
+	u.rest()
+	begin := time.Now()
+	if err := u.settle(ctx); err != nil {
+		return fmt.Errorf("after %s: %w", what, err)
+	}
+	took := time.Since(begin)
+	if err := u.audit(ctx); err != nil {
+		return fmt.Errorf("after %s: %w", what, err)
+	}
+	fmt.Printf("%3d %s: well after %s, %d operations linear\n", n, what, took.Round(10*time.Millisecond), u.history.Len())
+	return nil
 }
 
 // pause lets so many milliseconds pass.
