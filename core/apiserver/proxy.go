@@ -194,6 +194,9 @@ func (p *Proxy) try(r *http.Request, server string, leads context.Context) (answ
 		}
 	}
 	answer, err = p.leaders.RoundTrip(out)
+	if err == nil {
+		err = settle(r, answer)
+	}
 	if err != nil {
 		stop()
 		cancel(nil)
@@ -208,6 +211,33 @@ func (p *Proxy) try(r *http.Request, server string, leads context.Context) (answ
 	}
 	answer.Body = &following{ReadCloser: answer.Body, done: func() { stop(); cancel(nil) }}
 	return answer, false, nil
+}
+
+// settle reads an answer that is no stream to its end before the client sees
+// its begin: once that is passed on, a leader that ends between the two can
+// only be told by a broken stream. A change answers with one object, and what
+// announces its length is none either. What is longer than maxReplay is passed
+// on as it comes.
+func settle(r *http.Request, answer *http.Response) error {
+	changes := r.Method != http.MethodGet && r.Method != http.MethodHead
+	if answer.StatusCode == http.StatusSwitchingProtocols || !changes && (answer.ContentLength < 0 || answer.ContentLength > maxReplay) {
+		return nil
+	}
+	begin, err := io.ReadAll(io.LimitReader(answer.Body, maxReplay))
+	if err != nil {
+		_ = answer.Body.Close() // is broken
+		return fmt.Errorf("read the leader's answer: %w", err)
+	}
+	rest := answer.Body
+	if len(begin) < maxReplay {
+		_ = rest.Close() // has been read
+		rest = http.NoBody
+	}
+	answer.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(begin), rest), rest}
+	return nil
 }
 
 // repeatable tells whether a request that failed can be sent again.

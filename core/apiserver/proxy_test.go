@@ -120,6 +120,16 @@ func TestProxyIdentity(t *testing.T) {
 	}
 }
 
+// breakOff sends the begin of an answer, and then nothing more.
+func breakOff(w http.ResponseWriter, length string) {
+	if length != "" {
+		w.Header().Set("Content-Length", length)
+	}
+	_, _ = io.WriteString(w, "begin")
+	_ = http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
+
 // TestProxyTakeOver: a request that the leader did not take waits for the next
 // one; one that may have been carried out is not sent twice.
 func TestProxyTakeOver(t *testing.T) {
@@ -150,6 +160,14 @@ func TestProxyTakeOver(t *testing.T) {
 		"it breaks off, a question": {func(l *leaders, _ http.ResponseWriter) {
 			l.become(context.Background(), next.URL)
 			panic(http.ErrAbortHandler)
+		}, "GET", 200, "next", 1},
+		"it breaks off within its answer to a change": {func(l *leaders, w http.ResponseWriter) {
+			l.become(context.Background(), next.URL)
+			breakOff(w, "")
+		}, "POST", 504, `"reason":"Timeout"`, 0},
+		"it breaks off within its answer to a question": {func(l *leaders, w http.ResponseWriter) {
+			l.become(context.Background(), next.URL)
+			breakOff(w, "100")
 		}, "GET", 200, "next", 1},
 		"it stands still": {func(l *leaders, _ http.ResponseWriter) {
 			l.become(context.Background(), next.URL)
