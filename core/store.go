@@ -14,6 +14,15 @@ type Store interface {
 	// Latest returns the object at key as the next write would find it: it may
 	// not be committed yet, and must not be shown to anyone before it is.
 	Latest(key Key) (Object, bool)
+	// Epoch counts how often what Latest showed was given up.
+	Epoch() uint64
+	// Settled returns once everything that Latest can have shown since Epoch
+	// returned epoch is committed. What is told to a caller because of
+	// something else than its own commit, such as that its object exists
+	// already, must not be told before. Its errors are apierrors:
+	// ServiceUnavailable if any of it was not committed or another store may
+	// have written meanwhile, Timeout when ctx ends.
+	Settled(ctx context.Context, epoch uint64) error
 	// Commit performs all ops in one record, or none, and returns after they
 	// are durable with the objects as kept (nil for deletions), whose
 	// resourceVersion it has set. It takes ownership of the ops' objects.

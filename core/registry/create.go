@@ -20,7 +20,8 @@ const (
 )
 
 // Create implements core.Client.
-func (r *Registry) Create(ctx context.Context, object core.Object, o core.WriteOptions) (core.Object, error) {
+func (r *Registry) Create(ctx context.Context, object core.Object, o core.WriteOptions) (kept core.Object, err error) {
+	defer r.firm(ctx, r.store.Epoch(), &err)
 	if err := checkOptions(&o); err != nil {
 		return nil, err
 	}

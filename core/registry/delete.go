@@ -15,7 +15,8 @@ import (
 )
 
 // Delete implements core.Client.
-func (r *Registry) Delete(ctx context.Context, key core.Key, o core.DeleteOptions) (core.Object, bool, error) {
+func (r *Registry) Delete(ctx context.Context, key core.Key, o core.DeleteOptions) (object core.Object, live bool, err error) {
+	defer r.firm(ctx, r.store.Epoch(), &err)
 	e, err := r.entryOf(key)
 	if err != nil {
 		return nil, false, err

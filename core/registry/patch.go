@@ -38,7 +38,8 @@ const (
 var boundCopies = sync.OnceFunc(func() { jsonpatch.AccumulatedCopySizeLimit = maxCopiedBytes })
 
 // Patch implements core.Client.
-func (r *Registry) Patch(ctx context.Context, key core.Key, p core.Patch, o core.WriteOptions) (core.Object, error) {
+func (r *Registry) Patch(ctx context.Context, key core.Key, p core.Patch, o core.WriteOptions) (kept core.Object, err error) {
+	defer r.firm(ctx, r.store.Epoch(), &err)
 	e, err := r.entryOf(key)
 	if err != nil {
 		return nil, err

@@ -91,10 +91,19 @@ func (r *Registry) commit(ctx context.Context, p *plan, dryRun bool) (core.Objec
 // settled waits until object, which may be the store's tentative state, is
 // committed and so may be shown.
 func (r *Registry) settled(ctx context.Context, object core.Object) error {
-	revision := core.Revision(object)
-	if r.store.Snapshot().Revision() >= revision {
-		return nil
-	}
-	_, err := r.store.WaitFor(ctx, revision)
+	_, err := r.store.WaitFor(ctx, core.Revision(object))
 	return err
+}
+
+// firm is deferred by each write with the epoch of its begin. A refusal may
+// rest on what is not committed: that an object exists already may be because
+// of a write, perhaps the caller's own of a moment ago, that never will be.
+// Whoever is told must be able to rely on it.
+func (r *Registry) firm(ctx context.Context, epoch uint64, err *error) {
+	if *err == nil || apierrors.IsServiceUnavailable(*err) || apierrors.IsTimeout(*err) || apierrors.IsTooManyRequests(*err) {
+		return
+	}
+	if unsettled := r.store.Settled(ctx, epoch); unsettled != nil {
+		*err = unsettled
+	}
 }

@@ -7,10 +7,13 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/weftrun/weft/bus"
 	"github.com/weftrun/weft/bus/memory"
@@ -134,4 +137,80 @@ func TestRealStore(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestRefusalsAreFirm: a refusal that rests on a write which is not committed
+// is given when that is, and not if it never is.
+func TestRefusalsAreFirm(t *testing.T) {
+	for name, tt := range map[string]struct {
+		first, second func(context.Context, *Registry) error
+		want          func(error) bool
+	}{
+		"created twice": {createMap("b"), createMap("b"), apierrors.IsAlreadyExists},
+		"deleted twice": {deleteMap("a"), deleteMap("a"), apierrors.IsNotFound},
+		"changed after it was deleted": {deleteMap("a"), func(ctx context.Context, r *Registry) error {
+			_, err := r.Mutate(ctx, configKey("a"), func(core.Object) error { return nil }, core.WriteOptions{})
+			return err
+		}, apierrors.IsNotFound},
+		"updated from an old revision": {deleteMap("a"), func(ctx context.Context, r *Registry) error {
+			object := configMap("a", nil)
+			object.SetResourceVersion("1")
+			_, err := r.Update(ctx, configKey("a"), object, core.WriteOptions{})
+			return err
+		}, apierrors.IsNotFound},
+		"patched after it was deleted": {deleteMap("a"), func(ctx context.Context, r *Registry) error {
+			_, err := r.Patch(ctx, configKey("a"), core.Patch{Type: types.MergePatchType, Data: []byte(`{}`)}, core.WriteOptions{})
+			return err
+		}, apierrors.IsNotFound},
+		"created in a transaction": {createMap("b"), func(ctx context.Context, r *Registry) error {
+			_, err := r.Transact(ctx, []core.Write{{Key: configKey("b"), Create: configMap("b", nil)}})
+			return err
+		}, apierrors.IsAlreadyExists},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub := memory.New()
+				onStore(t, hub, func(r *Registry) {
+					mustCreate(t, r, registrytest.Namespace("default"), core.WriteOptions{})
+					mustCreate(t, r, configMap("a", nil), core.WriteOptions{})
+					hold := make(chan struct{})
+					hub.OnAppend(func(context.Context, bus.Identity, string, []byte) memory.AppendFate {
+						<-hold
+						return memory.Store
+					})
+					var writing sync.WaitGroup
+					writing.Go(func() {
+						if err := tt.first(t.Context(), r); err != nil {
+							t.Error(err)
+						}
+					})
+					synctest.Wait()
+					hasty, cancel := context.WithTimeout(t.Context(), time.Second)
+					defer cancel()
+					if err := tt.second(hasty, r); !apierrors.IsTimeout(err) {
+						t.Errorf("while the first is not committed: %v", err)
+					}
+					close(hold)
+					if err := tt.second(t.Context(), r); !tt.want(err) {
+						t.Errorf("when it is: %v", err)
+					}
+					writing.Wait()
+				})
+			})
+		})
+	}
+}
+
+func createMap(name string) func(context.Context, *Registry) error {
+	return func(ctx context.Context, r *Registry) error {
+		_, err := r.Create(ctx, configMap(name, nil), core.WriteOptions{})
+		return err
+	}
+}
+
+func deleteMap(name string) func(context.Context, *Registry) error {
+	return func(ctx context.Context, r *Registry) error {
+		_, _, err := r.Delete(ctx, configKey(name), core.DeleteOptions{})
+		return err
+	}
 }

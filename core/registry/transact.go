@@ -14,7 +14,8 @@ import (
 const maxWrites = 10_000
 
 // Transact implements core.Client.
-func (r *Registry) Transact(ctx context.Context, writes []core.Write) ([]core.Object, error) {
+func (r *Registry) Transact(ctx context.Context, writes []core.Write) (kept []core.Object, err error) {
+	defer r.firm(ctx, r.store.Epoch(), &err)
 	if len(writes) > maxWrites {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("a transaction of %d writes: at most %d are permitted", len(writes), maxWrites))
 	}

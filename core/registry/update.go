@@ -18,7 +18,8 @@ import (
 var errModified = errors.New("the object has been modified; please apply your changes to the latest version and try again")
 
 // Update implements core.Client.
-func (r *Registry) Update(ctx context.Context, key core.Key, object core.Object, o core.WriteOptions) (core.Object, error) {
+func (r *Registry) Update(ctx context.Context, key core.Key, object core.Object, o core.WriteOptions) (kept core.Object, err error) {
+	defer r.firm(ctx, r.store.Epoch(), &err)
 	e, err := r.entryOf(key)
 	if err != nil {
 		return nil, err
@@ -43,7 +44,8 @@ func (r *Registry) Update(ctx context.Context, key core.Key, object core.Object,
 }
 
 // Mutate implements core.Client.
-func (r *Registry) Mutate(ctx context.Context, key core.Key, change func(core.Object) error, o core.WriteOptions) (core.Object, error) {
+func (r *Registry) Mutate(ctx context.Context, key core.Key, change func(core.Object) error, o core.WriteOptions) (kept core.Object, err error) {
+	defer r.firm(ctx, r.store.Epoch(), &err)
 	e, err := r.entryOf(key)
 	if err != nil {
 		return nil, err

@@ -183,6 +183,7 @@ func (s *Store) enqueue(c *commit) error {
 	}
 	s.assign(c)
 	s.pending.push(c)
+	s.newest = c
 	s.waiting += c.weight
 	s.poke()
 	return nil

@@ -11,7 +11,9 @@
 // meanwhile, to 512 KiB. Nothing is acknowledged, or shown in a snapshot or a
 // watch, before the log has acknowledged the record. So commits of one object
 // in a row need not wait for each other's disk, and the state of memory is
-// never ahead of the log.
+// never ahead of the log. A refusal that rests on the tentative state is an
+// answer too: whoever gives it waits first until that is committed
+// ([Store.Settled]).
 //
 // Objects that are [core.Lazy] are queued in the same order but force no
 // append: they are shown as soon as everything before them is, and are logged

@@ -20,6 +20,7 @@ var (
 	// ErrNotLeading: Config.Leading said no.
 	ErrNotLeading = errors.New("this process leads no longer")
 
+	errRefused     = errors.New("the log refused a write that this rests on")
 	errStopped     = errors.New("the store was stopped")
 	errWatchClosed = errors.New("the watch is closed")
 	errModified    = errors.New("the object has been modified; please apply your changes to the latest version and try again")

@@ -250,7 +250,7 @@ func (s *Store) count(size int64) {
 }
 
 // refuse fails everything that waits, because the log takes no record now, and
-// forgets the tentative state: nobody has seen any of it.
+// forgets the tentative state: nobody has been shown any of it.
 func (s *Store) refuse(err error) {
 	s.config.Logger.Error("log refuses records, writes fail", "err", err)
 	b := &s.batch
@@ -264,6 +264,13 @@ func (s *Store) refuse(err error) {
 		s.next().finish(unavailable(err))
 	}
 	clear(s.overlay)
+	s.newest, s.refused = nil, s.revision
+	s.epoch.Add(1)
+	for _, w := range s.waiters {
+		w.reached <- unavailable(errRefused) // there is room: nothing was sent
+	}
+	clear(s.waiters)
+	s.waiters = s.waiters[:0]
 }
 
 // show makes the batch visible and lets its callers return.
@@ -341,10 +348,13 @@ func (s *Store) publish(v *view) {
 			}
 		}
 	}
+	if s.pending.len() == 0 {
+		s.newest = nil
+	}
 	waiting := s.waiters[:0]
 	for _, w := range s.waiters {
 		if w.revision <= v.revision {
-			close(w.reached)
+			w.reached <- nil // there is room: nothing was sent
 		} else {
 			waiting = append(waiting, w)
 		}

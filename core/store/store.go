@@ -39,6 +39,8 @@ type Store struct {
 	// writing lets one snapshot be written at a time.
 	writing sync.Mutex
 
+	epoch atomic.Uint64 // how often the tentative state was given up
+
 	// mu guards the tentative state.
 	mu       sync.Mutex
 	err      error // why the store has ended
@@ -47,8 +49,10 @@ type Store struct {
 	logged   int64 // the header's high of the newest record that is stored
 	overlay  map[core.Key]tentative
 	pending  queue[*commit]
-	waiting  int // the weight of pending
+	newest   *commit // the last that was queued; nil: it is committed or refused
+	waiting  int     // the weight of pending
 	waiters  []waiter
+	refused  int64 // no revision after the newest committed one up to this will be
 
 	ringsMu sync.RWMutex
 	rings   map[core.GroupResource]*ring
@@ -66,7 +70,7 @@ type tentative struct {
 
 type waiter struct {
 	revision int64
-	reached  chan struct{}
+	reached  chan error // holds the one result
 }
 
 var _ core.Store = (*Store)(nil)
@@ -146,7 +150,10 @@ func (s *Store) WaitFor(ctx context.Context, revision int64) (core.Snapshot, err
 	}
 	if reached != nil {
 		select {
-		case <-reached:
+		case err := <-reached:
+			if err != nil {
+				return nil, err
+			}
 		case <-s.done:
 			return nil, s.ended()
 		case <-ctx.Done():
@@ -164,9 +171,9 @@ func (s *Store) WaitFor(ctx context.Context, revision int64) (core.Snapshot, err
 	return v, nil
 }
 
-// await returns a channel that is closed when revision is committed, or nil if
-// it is.
-func (s *Store) await(revision int64) (<-chan struct{}, error) {
+// await returns a channel that tells when revision is committed, or will not
+// be; nil if it is.
+func (s *Store) await(revision int64) (<-chan error, error) {
 	if s.published.Load().revision >= revision {
 		return nil, s.ended()
 	}
@@ -178,12 +185,15 @@ func (s *Store) await(revision int64) (<-chan struct{}, error) {
 	if s.published.Load().revision >= revision {
 		return nil, nil
 	}
-	reached := make(chan struct{})
+	if revision <= s.refused {
+		return nil, unavailable(errRefused)
+	}
+	reached := make(chan error, 1)
 	s.waiters = append(s.waiters, waiter{revision, reached})
 	return reached, nil
 }
 
-func (s *Store) forget(reached <-chan struct{}) {
+func (s *Store) forget(reached <-chan error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, w := range s.waiters {
@@ -192,6 +202,36 @@ func (s *Store) forget(reached <-chan struct{}) {
 			return
 		}
 	}
+}
+
+// Epoch implements core.Store.
+func (s *Store) Epoch() uint64 { return s.epoch.Load() }
+
+// Settled implements core.Store.
+func (s *Store) Settled(ctx context.Context, epoch uint64) error {
+	s.mu.Lock()
+	err, now, newest := s.err, s.epoch.Load(), s.newest
+	s.mu.Unlock()
+	switch {
+	case err != nil:
+		return unavailable(err)
+	case now != epoch:
+		return unavailable(errRefused)
+	}
+	if newest != nil {
+		select {
+		case <-newest.done:
+			if newest.err != nil {
+				return unavailable(newest.err)
+			}
+		case <-ctx.Done():
+			return apierrors.NewTimeoutError("what this rests on is not committed yet: "+context.Cause(ctx).Error(), 1)
+		}
+	}
+	if !s.config.Leading() { // as for WaitFor
+		return unavailable(ErrNotLeading)
+	}
+	return nil
 }
 
 // ended returns an API error if the store has ended.

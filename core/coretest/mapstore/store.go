@@ -101,6 +101,12 @@ func (s *Store) WaitFor(ctx context.Context, revision int64) (core.Snapshot, err
 // Latest implements core.Store.
 func (s *Store) Latest(key core.Key) (core.Object, bool) { return s.Snapshot().Get(key) }
 
+// Epoch implements core.Store: nothing is ever given up.
+func (s *Store) Epoch() uint64 { return 0 }
+
+// Settled implements core.Store: what Latest shows is committed.
+func (s *Store) Settled(context.Context, uint64) error { return nil }
+
 // Commit implements core.Store.
 func (s *Store) Commit(ctx context.Context, ops []core.Op) ([]core.Object, error) {
 	if err := ctx.Err(); err != nil {

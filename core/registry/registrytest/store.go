@@ -82,6 +82,12 @@ func (s *Store) Latest(key core.Key) (core.Object, bool) {
 	return found.object, ok
 }
 
+// Epoch implements core.Store: nothing is ever given up.
+func (s *Store) Epoch() uint64 { return 0 }
+
+// Settled implements core.Store: what Latest shows is committed.
+func (s *Store) Settled(context.Context, uint64) error { return nil }
+
 // Commit implements core.Store.
 func (s *Store) Commit(_ context.Context, ops []core.Op) ([]core.Object, error) {
 	if s.before != nil {
