@@ -209,7 +209,9 @@ func (p *Proxy) try(r *http.Request, server string, leads context.Context) (answ
 		cancel(nil)
 		return nil, true, errNoLeader
 	}
-	answer.Body = &following{ReadCloser: answer.Body, done: func() { stop(); cancel(nil) }}
+	answer.Body = &following{
+		ReadCloser: answer.Body, watch: flag(r.URL.Query(), "watch"), done: func() { stop(); cancel(nil) },
+	}
 	return answer, false, nil
 }
 
@@ -265,7 +267,19 @@ func unsure(r *http.Request, err error) error {
 // following is a body that ends when its leader leads no longer.
 type following struct {
 	io.ReadCloser
-	done func()
+	watch bool
+	done  func()
+}
+
+// Read has a watch end in order whatever ended it: a watch may end at any time,
+// and its client begins another where it stands. Of what is whole only when it
+// has been read to its end, such as a list, an error must be one.
+func (f *following) Read(p []byte) (int, error) {
+	n, err := f.ReadCloser.Read(p)
+	if err != nil && f.watch {
+		err = io.EOF
+	}
+	return n, err
 }
 
 func (f *following) Close() error {

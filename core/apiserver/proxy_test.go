@@ -203,8 +203,16 @@ func TestProxyTakeOver(t *testing.T) {
 	})
 }
 
-// TestProxyEndsWatches: what is read from a leader ends when it leads no longer.
+// TestProxyEndsWatches: what is read from a leader ends when it leads no longer,
+// a watch in order.
 func TestProxyEndsWatches(t *testing.T) {
+	for path, want := range map[string]string{"/watch?watch=1": "first\n", "/list": "broken: unexpected EOF"} {
+		t.Run(path, func(t *testing.T) { endOfLeader(t, path, want) })
+	}
+}
+
+func endOfLeader(t *testing.T, path, want string) {
+	t.Helper()
 	begun := make(chan struct{})
 	s := tlsServer(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "first\n")
@@ -219,7 +227,7 @@ func TestProxyEndsWatches(t *testing.T) {
 		<-begun
 		l.become(context.Background(), "https://127.0.0.1:1")
 	}()
-	if code, got := ask("GET", "/watch", ""); code != 200 || !strings.HasPrefix(got, "broken: ") {
+	if code, got := ask("GET", path, ""); code != 200 || got != want {
 		t.Errorf("%d %q", code, got)
 	}
 }
