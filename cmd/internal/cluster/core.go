@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,6 +76,7 @@ func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready 
 	}
 	defer carrier.close()
 	counts := newCoreCounts()
+	defer serveDebug(ctx, s, counts, log)()
 	if carrier.shared {
 		return runMember(ctx, s, carrier, counts, log, ready)
 	}
@@ -99,6 +101,20 @@ func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready 
 		}
 		return c.run(ctx, entrance, entrance.serve, ready)
 	})
+}
+
+// serveDebug serves profiles of this core, if the settings ask for that, also
+// while it opens its store or stands by, until stop is called.
+func serveDebug(ctx context.Context, s *settings.Settings, counts *coreCounts, log *slog.Logger) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var serving sync.WaitGroup
+	if s.DebugSockets {
+		serving.Go(func() { debug.Serve(ctx, Paths{s.Data}.DebugSocket("core"), counts, log) })
+	}
+	return func() {
+		cancel()
+		serving.Wait()
+	}
 }
 
 // withStore runs the store while work works. It is the last to end, since
@@ -284,12 +300,6 @@ func (c *coreParts) run(ctx context.Context, at *entrance, open func(context.Con
 			if err := run(ctx); err != nil && ctx.Err() == nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			return nil
-		})
-	}
-	if c.settings.DebugSockets {
-		group.Go(func() error {
-			debug.Serve(ctx, Paths{c.settings.Data}.DebugSocket("core"), c.counts, c.log)
 			return nil
 		})
 	}
