@@ -29,7 +29,7 @@ func (i *identities) run(ctx context.Context) {
 		for _, m := range i.w.machines {
 			for uid, name := range m.running() {
 				at := m.who.Name + "/" + uid
-				if before, ok := where[name]; ok && strings.HasPrefix(name, "pod-") && !i.twice[name] {
+				if before, ok := where[name]; ok && strings.HasPrefix(name, "pod-") && !i.twice[name] && !i.w.taken.isVouched(name) {
 					i.twice[name] = true
 					i.w.t.Errorf("seed %d at %s: pod %s runs twice: %s and %s", i.w.seed, time.Now().Format("04:05.000"), name, before, at)
 				}
@@ -139,6 +139,9 @@ func (w *world) acknowledged(snapshot core.Snapshot, c *clients) error {
 		for key, n := range one.wanted {
 			all[key] = true
 			o, ok := snapshot.Get(key)
+			if !ok && w.taken.isAway(key) {
+				continue
+			}
 			if !ok {
 				errs = append(errs, fmt.Errorf("%s was acknowledged and is not there", key))
 				continue

@@ -57,7 +57,11 @@ func (c *clients) finish() {
 func (c *client) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		c.act(ctx)
-		sleep(ctx, time.Duration(c.r.IntN(3000))*time.Millisecond)
+		most := 3000
+		if c.w.slow.Load() {
+			most *= 20
+		}
+		sleep(ctx, time.Duration(c.r.IntN(most))*time.Millisecond)
 	}
 }
 
@@ -99,9 +103,13 @@ const requestTime = 5 * time.Second
 // repeated because of a lost answer, "exists already" and "not found" are
 // answers as well.
 func (c *client) request(do func(ctx context.Context, client core.Client) error) error {
-	for {
+	for tries := 0; ; tries++ {
 		if run := c.w.current(); run != nil {
-			ctx, cancel := context.WithTimeout(c.ctx(), requestTime)
+			patience := requestTime
+			if c.w.more != nil && tries < 4 {
+				patience = 300 * time.Millisecond << tries
+			}
+			ctx, cancel := context.WithTimeout(c.ctx(), patience)
 			err := do(ctx, run.client)
 			cancel()
 			if err == nil || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsForbidden(err) {
@@ -118,6 +126,7 @@ func (c *client) ctx() context.Context {
 
 func (c *client) create(resource core.GroupResource, o core.Object) {
 	key := core.KeyFor(resource, o)
+	c.w.taken.again(key)
 	err := c.request(func(ctx context.Context, client core.Client) error {
 		_, err := client.Create(ctx, core.Copy(o), core.WriteOptions{})
 		return err
@@ -144,7 +153,7 @@ func size(o core.Object) int32 {
 func (c *client) pick(resource core.GroupResource) (core.Key, bool) {
 	var keys []core.Key
 	for key := range c.wanted {
-		if key.GroupResource() == resource {
+		if key.GroupResource() == resource && !c.w.taken.isAway(key) {
 			keys = append(keys, key)
 		}
 	}
@@ -187,32 +196,38 @@ func (c *client) scale() {
 func (c *client) remove() {
 	resource := []core.GroupResource{core.Deployments, core.Jobs, core.Pods}[c.r.IntN(3)]
 	if key, ok := c.pick(resource); ok {
-		c.delete(key)
+		c.delete(key, nil)
 	}
 }
 
-func (c *client) delete(key core.Key) {
+// delete deletes an object, after its grace period if grace is nil.
+func (c *client) delete(key core.Key, grace *int64) {
 	background := metav1.DeletePropagationBackground
 	tries := 0
 	err := c.request(func(ctx context.Context, client core.Client) error {
 		tries++
-		_, _, err := client.Delete(ctx, key, core.DeleteOptions{Propagation: &background})
+		_, _, err := client.Delete(ctx, key, core.DeleteOptions{Propagation: &background, GracePeriodSeconds: grace})
 		return err
 	})
-	if err != nil && tries == 1 {
+	if err != nil && tries == 1 && !c.w.taken.isAway(key) {
 		c.w.t.Errorf("seed %d: an acknowledged object is lost: delete %s: %v", c.w.seed, key, err)
 	}
 	delete(c.wanted, key)
 }
 
 // replacePod deletes a bare pod and makes another of the same name as soon as
-// it may: its identity must not run twice.
+// it may: its identity must not run twice, but if it was deleted by force.
 func (c *client) replacePod(ctx context.Context) {
 	key, ok := c.pick(core.Pods)
 	if !ok {
 		return
 	}
-	c.delete(key)
+	var grace *int64
+	if c.w.more != nil && len(c.wanted)%3 == 0 {
+		c.w.taken.vouch(key.Name)
+		grace = new(int64)
+	}
+	c.delete(key, grace)
 	for ctx.Err() == nil {
 		gone := false
 		_ = c.request(func(ctx context.Context, client core.Client) error {

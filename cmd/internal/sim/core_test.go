@@ -59,9 +59,9 @@ func (f flaky) Decide(ctx context.Context, seen core.Observation) (core.Decision
 	return f.Controller.Decide(ctx, seen)
 }
 
-type kinds []core.Controller
+type controllers []core.Controller
 
-func (k kinds) Controllers() ([]core.Controller, <-chan struct{}) { return k, nil }
+func (c controllers) Controllers() ([]core.Controller, <-chan struct{}) { return c, nil }
 
 // strategies are made once: they do not change.
 var strategies = registry.Builtin()
@@ -155,7 +155,7 @@ func (w *world) assemble(c *coreRun, kept *store.Store) ([]func(context.Context)
 	}
 	reconciler, err := reconcile.New(reconcile.Config{
 		Client: client, Logger: w.log, Events: recorder,
-		Source: kinds{flaky{replicaset.New(), &w.pluginDown}, flaky{deployment.New(), &w.pluginDown}, flaky{job.New(), &w.pluginDown}},
+		Source: controllers{flaky{replicaset.New(), &w.pluginDown}, flaky{deployment.New(), &w.pluginDown}, flaky{job.New(), &w.pluginDown}},
 	})
 	if err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ func (w *world) assemble(c *coreRun, kept *store.Store) ([]func(context.Context)
 	if err != nil {
 		return nil, err
 	}
-	ender, err := lifecycle.New(lifecycle.Config{Client: client, Logger: w.log, Events: recorder})
+	ender, err := lifecycle.New(lifecycle.Config{Client: &taker{client, w}, Logger: w.log, Events: recorder})
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,14 @@ import (
 	"github.com/weftrun/weft/bus/memory"
 )
 
+// kinds are the sorts of faults of a run.
+type kinds bool
+
+const (
+	fewer kinds = false // than there are now: none of those in nodes_test.go
+	every kinds = true
+)
+
 // fault does one bad thing, and mostly undoes it.
 func (w *world) fault() {
 	m := w.machines[w.r.IntN(len(w.machines))]

@@ -2,9 +2,11 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
-	"sync"
+	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -48,48 +50,74 @@ func (m *machine) object() *corev1.Node {
 	}
 }
 
-// start starts the agent, if it does not run.
+// start starts the agent, if it does not run, and again if it ends because its
+// node was deleted, as whatever supervises it does.
 func (m *machine) start() {
 	if m.stop != nil {
 		return
 	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(m.w.t.Context()))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for m.once(ctx) {
+			sleep(ctx, time.Second)
+		}
+	}()
+	m.stop = func() {
+		m.w.hub.Cut(m.who, true) // what it does while it ends has no effect
+		cancel()
+		<-ended
+		m.w.hub.Cut(m.who, m.w.isCut(m.who))
+		m.stop = nil
+		m.w.noteAbsence(m)
+	}
+	m.w.noteAbsence(m)
+}
+
+// once runs the agent, and tells whether it is to be started again.
+func (m *machine) once(ctx context.Context) (again bool) {
 	t := m.w.t
 	kept, err := ledger.Open(ledger.Config{Dir: filepath.Join(m.folder, "ledger"), Logger: m.w.log, Unsynced: true})
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return false
 	}
+	defer func() { _ = kept.Close() }() // every record is in the file already
 	var conn bus.Bus
 	link, err := nodelink.DialLink(m.who, func(context.Context) (bus.Bus, error) {
 		conn = m.w.hub.Connect(m.who)
 		return conn, nil
 	}, m.w.log)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return false
 	}
+	defer func() { _ = link.Close() }() // it is over
 	agent, err := node.New(node.Config{
 		Node: m.object(), Link: link, Runtime: m.rt, Images: images{}, Ledger: kept, Logs: filepath.Join(m.folder, "logs"), Logger: m.w.log,
 	})
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return false
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	var group sync.WaitGroup
+	group, working := errgroup.WithContext(ctx)
 	for name, run := range map[string]func(context.Context) error{"ledger": kept.Run, "link": link.Run, "agent": agent.Run} {
-		group.Go(func() {
-			if err := run(ctx); err != nil && ctx.Err() == nil {
+		group.Go(func() error {
+			err := run(working)
+			if err != nil && working.Err() == nil && !errors.Is(err, nodelink.ErrRemoved) {
 				t.Errorf("seed %d: %s of node %s ended: %v", m.w.seed, name, m.who.Name, err)
 			}
+			return err
 		})
 	}
-	m.stop = func() {
-		m.w.hub.Cut(m.who, true) // what it does while it ends has no effect
-		cancel()
-		group.Wait()
-		_ = link.Close() // it is over
-		_ = kept.Close() // every record is in the file already
-		m.w.hub.Cut(m.who, m.w.isCut(m.who))
-		m.stop = nil
+	if !errors.Is(group.Wait(), nodelink.ErrRemoved) || ctx.Err() != nil {
+		return false
 	}
+	if err := agent.Abandon(ctx); err != nil { // as cmd/internal/cluster does
+		m.w.note("agent of %s: stop all pods: %v", m.who.Name, err)
+	}
+	return true
 }
 
 // running returns the pods that have a container running here, by UID; the

@@ -31,11 +31,14 @@ const (
 type world struct {
 	t    *testing.T
 	seed uint64
+	more *rand.Rand // for what older seeds have none of; nil: this one neither
 	log  *slog.Logger
 	hub  *memory.Hub
 
 	pluginDown atomic.Bool
+	slow       atomic.Bool // clients do less
 	history    history.Recorder
+	taken      *taken
 
 	// The driver's alone.
 	r        *rand.Rand
@@ -51,9 +54,12 @@ type world struct {
 }
 
 // run simulates one seed.
-func run(t *testing.T, seed uint64, folder string) {
+func run(t *testing.T, seed uint64, faults kinds, folder string) {
 	w := &world{
-		t: t, seed: seed, log: discard, hub: memory.New(), r: rand.New(rand.NewPCG(seed, 1)), cut: map[bus.Identity]bool{},
+		t: t, seed: seed, log: discard, hub: memory.New(), taken: newTaken(), r: rand.New(rand.NewPCG(seed, 1)), cut: map[bus.Identity]bool{},
+	}
+	if faults == every {
+		w.more = rand.New(rand.NewPCG(seed, 2))
 	}
 	if testing.Verbose() && os.Getenv("SOAK_SEED") != "" {
 		w.log = slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -79,6 +85,12 @@ func run(t *testing.T, seed uint64, folder string) {
 	for begin := time.Now(); time.Since(begin) < faultsFor; {
 		w.pause(100, 3000)
 		w.fault()
+		if w.more != nil && w.more.IntN(10) == 0 {
+			w.deleteNode(w.machines[w.more.IntN(len(w.machines))])
+		}
+	}
+	if w.more != nil && w.more.IntN(3) == 0 {
+		w.absence()
 	}
 	w.heal()
 	clients.finish()
@@ -127,7 +139,15 @@ func (w *world) isCut(who bus.Identity) bool { return w.cut[who] }
 func (w *world) setCut(who bus.Identity, cut bool) {
 	w.cut[who] = cut
 	w.hub.Cut(who, cut)
+	for _, m := range w.machines {
+		if m.who == who {
+			w.noteAbsence(m)
+		}
+	}
 }
+
+// noteAbsence keeps since when a node is not heard of.
+func (w *world) noteAbsence(m *machine) { w.taken.absent(m.who.Name, w.cut[m.who] || m.stop == nil) }
 
 // heal ends all faults.
 func (w *world) heal() {
