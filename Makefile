@@ -16,6 +16,7 @@ POWERCUT_SEED ?= 1
 SOAK_SEEDS  ?= 10000
 CHAOS_FAULTS ?= 200
 CHAOS_SEED  ?= 0
+CHAOS_OUTSIDE ?=
 
 .PHONY: help
 help: ## list the targets
@@ -133,9 +134,9 @@ soak: ## simulated clusters under faults, one for each of SOAK_SEEDS seeds; SOAK
 	SOAK_SEEDS=$(SOAK_SEEDS) $(GO) test -count=1 -timeout 0 -run 'TestSoak|TestFailedSeeds' ./cmd/internal/sim
 
 .PHONY: chaos
-chaos: build ## a cluster of processes of which one is killed, stopped or cut off CHAOS_FAULTS times; CHAOS_SEED repeats
+chaos: build ## a cluster of processes of which one is killed, stopped or cut off CHAOS_FAULTS times; CHAOS_SEED repeats; CHAOS_OUTSIDE=1: two cores on three NATS servers
 	$(GO) build -o bin/chaos ./cmd/internal/chaos
-	bin/chaos -faults $(CHAOS_FAULTS) -seed $(CHAOS_SEED)
+	bin/chaos -faults $(CHAOS_FAULTS) -seed $(CHAOS_SEED) $(if $(CHAOS_OUTSIDE),-outside)
 
 .PHONY: clean
 clean: ## remove what was built

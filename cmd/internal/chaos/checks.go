@@ -5,23 +5,38 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
 )
 
 // settleFor is how long everything may take to be as it must be: a container
 // that was lost again and again waits for up to five minutes.
 const settleFor = 7 * time.Minute
 
+// slow is how long it may take before it is said what is waited for.
+const slow = 30 * time.Second
+
 // settle waits until everything is as it must be, or says what is not.
 func (u *users) settle(ctx context.Context) error {
+	said := false
 	for begin := time.Now(); ; wait(ctx, 200*time.Millisecond) {
+		for _, one := range u.all {
+			if one.lost != nil {
+				return one.lost // nothing brings it back
+			}
+		}
 		err := u.check(ctx)
 		if err == nil || ctx.Err() != nil || time.Since(begin) > settleFor {
 			return err
+		}
+		if time.Since(begin) > slow && !said {
+			said = true
+			fmt.Printf("    after %s: %s\n", slow, strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 	}
 }
@@ -29,12 +44,7 @@ func (u *users) settle(ctx context.Context) error {
 func (u *users) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
-	var errs []error
-	for _, one := range u.all {
-		errs = append(errs, one.lost)
-	}
-	errs = append(errs, u.checkDeployments(ctx), u.checkJobs(ctx), u.checkPods(ctx), u.checkProcesses(ctx))
-	return errors.Join(errs...)
+	return errors.Join(u.checkDeployments(ctx), u.checkJobs(ctx), u.checkPods(ctx), u.checkProcesses(ctx))
 }
 
 func (u *users) checkDeployments(ctx context.Context) error {
@@ -105,27 +115,40 @@ func (u *users) checkPods(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cached := map[string]string{}
-	for _, o := range u.pods.GetStore().List() {
-		if pod, ok := o.(*corev1.Pod); ok {
-			cached[pod.Name] = pod.ResourceVersion
+	var errs []error
+	for i, informer := range u.pods {
+		if err := sameCache(informer, list.Items); err != nil {
+			errs = append(errs, fmt.Errorf("the informer at %s: %w", u.c.cores[i].name, err))
 		}
 	}
-	var errs []error
 	for i := range list.Items {
 		pod := &list.Items[i]
 		if pod.DeletionTimestamp != nil {
 			errs = append(errs, fmt.Errorf("pod %s on %q does not go", pod.Name, pod.Spec.NodeName))
 		}
-		if cached[pod.Name] != pod.ResourceVersion {
-			errs = append(errs, fmt.Errorf("the informer has pod %s at %q, the store at %s", pod.Name, cached[pod.Name], pod.ResourceVersion))
-		}
 		if len(pod.OwnerReferences) == 0 {
 			errs = append(errs, fmt.Errorf("pod %s is nobody's", pod.Name))
 		}
 	}
-	if len(cached) != len(list.Items) {
-		errs = append(errs, fmt.Errorf("the informer has %d pods, the store %d", len(cached), len(list.Items)))
+	return errors.Join(errs...)
+}
+
+// sameCache compares an informer's cache with the pods in the store.
+func sameCache(informer cache.SharedIndexInformer, pods []corev1.Pod) error {
+	cached := map[string]string{}
+	for _, o := range informer.GetStore().List() {
+		if pod, ok := o.(*corev1.Pod); ok {
+			cached[pod.Name] = pod.ResourceVersion
+		}
+	}
+	var errs []error
+	for i := range pods {
+		if pod := &pods[i]; cached[pod.Name] != pod.ResourceVersion {
+			errs = append(errs, fmt.Errorf("it has pod %s at %q, the store at %s", pod.Name, cached[pod.Name], pod.ResourceVersion))
+		}
+	}
+	if len(cached) != len(pods) {
+		errs = append(errs, fmt.Errorf("it has %d pods, the store %d", len(cached), len(pods)))
 	}
 	return errors.Join(errs...)
 }
@@ -134,7 +157,7 @@ func (u *users) checkPods(ctx context.Context) error {
 func (u *users) checkProcesses(ctx context.Context) error {
 	var errs []error
 	for _, t := range u.c.targets() {
-		found := t.part.processes(t.text)
+		found := t.processes()
 		if len(found) != 1 {
 			errs = append(errs, fmt.Errorf("%d processes are %s", len(found), t.name))
 		}
@@ -151,7 +174,7 @@ func (u *users) audit(ctx context.Context) error {
 	for begin := time.Now(); ; wait(ctx, 200*time.Millisecond) {
 		now, err := u.c.usages(ctx)
 		if err == nil {
-			err = grown(u.idle, now, len(u.pods.GetStore().List()))
+			err = grown(u.idle, now, len(u.pods[0].GetStore().List()))
 		}
 		if err == nil || ctx.Err() != nil || time.Since(begin) > leakPatience {
 			return err

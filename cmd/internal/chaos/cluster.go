@@ -8,21 +8,23 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// cluster is a core with its plugin, and nodes with their executors, each of
-// which has a folder and a copy of the binary of its own: by that its processes
-// are known.
+// cluster is one core or two with their plugin, perhaps the NATS servers that
+// they are on, and nodes with their executors, each of which has a folder and a
+// copy of the binary of its own: by that its processes are known.
 type cluster struct {
-	o     *options
-	api   string // address
-	nats  string // address
-	core  *part
-	nodes []*part
+	o       *options
+	nats    []string // addresses
+	servers []*part  // of NATS; none: it is in the core
+	cores   []*part
+	nodes   []*part
 }
 
 // part is a process that is started again whenever it ends.
@@ -31,7 +33,7 @@ type part struct {
 	folder string // WEFT_DATA
 	binary string
 	args   []string
-	proxy  *proxy // of a node: its way to the core
+	way    []*proxy // to each NATS server, if there is something between
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
@@ -43,17 +45,25 @@ type part struct {
 
 func newCluster(o *options) (*cluster, error) {
 	c := &cluster{o: o}
-	var err error
-	if c.api, err = freeAddress(); err != nil {
-		return nil, err
+	names, servers := []string{"core"}, 1
+	if o.outside {
+		names, servers = []string{"core-a", "core-b"}, outsideServers
 	}
-	if c.nats, err = freeAddress(); err != nil {
-		return nil, err
+	for range servers {
+		address, err := freeAddress()
+		if err != nil {
+			return nil, err
+		}
+		c.nats = append(c.nats, address)
 	}
-	if c.core, err = c.newPart("core", "core"); err != nil {
-		return nil, err
+	for _, name := range names {
+		p, err := c.newPart(o.weft, name, "core")
+		if err != nil {
+			return nil, err
+		}
+		c.cores = append(c.cores, p)
 	}
-	return c, c.configure(c.core, fmt.Sprintf("[api]\nlisten = %q\n[nats]\nlisten = %q\n[node]\nname = \"core\"\n", c.api, c.nats))
+	return c, nil
 }
 
 // freeAddress finds a port that is free now.
@@ -65,17 +75,17 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// newPart makes the folder of a part, with a copy of the binary.
-func (c *cluster) newPart(name string, args ...string) (*part, error) {
+// newPart makes the folder of a part, with a copy of a binary.
+func (c *cluster) newPart(binary, name string, args ...string) (*part, error) {
 	p := &part{name: name, folder: filepath.Join(c.o.data, name), args: args}
-	p.binary = filepath.Join(p.folder, "bin", "weft")
+	p.binary = filepath.Join(p.folder, "bin", filepath.Base(binary))
 	if err := os.MkdirAll(filepath.Dir(p.binary), 0o700); err != nil {
 		return nil, err
 	}
-	if err := os.Link(c.o.weft, p.binary); err == nil {
+	if err := os.Link(binary, p.binary); err == nil {
 		return p, nil
 	}
-	out, err := exec.Command("cp", c.o.weft, p.binary).CombinedOutput() //nolint:noctx // it ends
+	out, err := exec.Command("cp", binary, p.binary).CombinedOutput() //nolint:noctx // it ends
 	if err != nil {
 		return nil, fmt.Errorf("copy the binary: %w: %s", err, out)
 	}
@@ -87,35 +97,34 @@ func (c *cluster) configure(p *part, settings string) error {
 	return os.WriteFile(filepath.Join(p.folder, "weft.toml"), []byte(text), 0o600)
 }
 
-// start starts the core and two nodes, and waits for the API.
+// start starts the cores and two nodes, and waits for the API.
 func (c *cluster) start(ctx context.Context) error {
-	if err := c.core.launch(); err != nil {
-		return err
+	startCores := c.startCore
+	if c.o.outside {
+		startCores = c.startOutside
 	}
-	if err := c.core.said(ctx, "core is ready"); err != nil {
+	if err := startCores(ctx); err != nil {
 		return err
 	}
 	for _, name := range []string{"a", "b"} {
-		p, err := c.newPart("node-"+name, "node", "--name", name)
+		p, err := c.newPart(c.o.weft, "node-"+name, "node", "--name", name)
 		if err != nil {
-			return err
-		}
-		if p.proxy, err = newProxy(c.nats); err != nil {
 			return err
 		}
 		c.nodes = append(c.nodes, p)
-		cmd := exec.CommandContext(ctx, c.o.weft, "credentials", "node", name)
-		cmd.Env = append(os.Environ(), "WEFT_DATA="+c.core.folder)
-		credentials, err := cmd.Output()
+		credentials, err := c.command(ctx, "credentials", "node", name)
 		if err != nil {
-			return fmt.Errorf("credentials of node %s: %w", name, err)
+			return err
 		}
 		file := filepath.Join(p.folder, "node.creds")
 		if err := os.WriteFile(file, credentials, 0o600); err != nil {
 			return err
 		}
-		err = c.configure(p, fmt.Sprintf("[nats]\nurls = [%q]\ncredentials = %q\n[node]\nname = %q\nmodule_path = [%q]\n",
-			p.proxy.url(), file, name, c.o.modules))
+		if err := p.behind(c.nats); err != nil {
+			return err
+		}
+		err = c.configure(p, fmt.Sprintf("[nats]\nurls = [%s]\ncredentials = %q\n[node]\nname = %q\nmodule_path = [%q]\n",
+			p.urls(), file, name, c.o.modules))
 		if err != nil {
 			return err
 		}
@@ -124,6 +133,61 @@ func (c *cluster) start(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// startCore starts the one core, whose NATS server is embedded.
+func (c *cluster) startCore(ctx context.Context) error {
+	api, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	core := c.cores[0]
+	err = c.configure(core, fmt.Sprintf("[api]\nlisten = %q\n[nats]\nlisten = %q\n[node]\nname = \"core\"\n", api, c.nats[0]))
+	if err != nil {
+		return err
+	}
+	if err := core.launch(); err != nil {
+		return err
+	}
+	return core.said(ctx, "core is ready")
+}
+
+// command runs weft in the folder of the first core, and returns what it prints.
+func (c *cluster) command(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, c.o.weft, args...)
+	cmd.Env = append(os.Environ(), "WEFT_DATA="+c.cores[0].folder)
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("weft %s: %w", strings.Join(args, " "), err)
+	}
+	return out, nil
+}
+
+// behind puts a proxy between the part and each NATS server.
+func (p *part) behind(addresses []string) error {
+	for _, address := range addresses {
+		between, err := newProxy(address)
+		if err != nil {
+			return err
+		}
+		p.way = append(p.way, between)
+	}
+	return nil
+}
+
+// urls are the part's ways to NATS, as a list of TOML.
+func (p *part) urls() string {
+	var all []string
+	for _, w := range p.way {
+		all = append(all, strconv.Quote(w.url()))
+	}
+	return strings.Join(all, ", ")
+}
+
+func (p *part) setCut(cut bool) {
+	for _, w := range p.way {
+		w.setCut(cut)
+	}
 }
 
 // launch starts the process, and again whenever it has ended.
@@ -200,7 +264,7 @@ func (p *part) pid() int {
 // close ends everything and says what is left.
 func (c *cluster) close() error {
 	var errs []error
-	for _, p := range append(c.nodes, c.core) {
+	for _, p := range slices.Concat(c.nodes, c.cores, c.servers) {
 		p.mu.Lock()
 		p.closed = true
 		p.mu.Unlock()
@@ -209,8 +273,8 @@ func (c *cluster) close() error {
 			_ = syscall.Kill(pid, syscall.SIGTERM) // it may have ended
 		}
 		p.group.Wait()
-		if p.proxy != nil {
-			p.proxy.close()
+		for _, w := range p.way {
+			w.close()
 		}
 		// An executor outlives its agent, which is wanted; nothing else may.
 		for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {

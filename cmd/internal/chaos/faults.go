@@ -4,23 +4,39 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"time"
 )
 
 // target is a process to which bad things are done.
 type target struct {
-	name string
-	part *part
-	text string // in its command line
+	name  string
+	parts []*part // of one of which it is
+	text  string  // in its command line
 }
 
 func (c *cluster) targets() []target {
-	all := []target{{"the core", c.core, "weft core"}, {"the plugin", c.core, "weft plugin"}}
+	all := []target{{"the plugin", c.cores, "weft plugin"}}
+	for _, p := range c.cores {
+		all = append(all, target{p.name, []*part{p}, "weft core"})
+	}
+	for _, p := range c.servers {
+		all = append(all, target{p.name, []*part{p}, serveNATS})
+	}
 	for _, p := range c.nodes {
-		all = append(all, target{"the agent of " + p.name, p, "weft node"}, target{"the executor of " + p.name, p, "weft executor"})
+		all = append(all, target{"the agent of " + p.name, []*part{p}, "weft node"}, target{"the executor of " + p.name, []*part{p}, "weft executor"})
 	}
 	return all
+}
+
+// processes are those that are the target: there is to be one.
+func (t target) processes() []process {
+	var found []process
+	for _, p := range t.parts {
+		found = append(found, p.processes(t.text)...)
+	}
+	return found
 }
 
 // target picks one. Executors are rarely chosen: a pod that lost its executor
@@ -47,10 +63,14 @@ func (c *cluster) fault(ctx context.Context, r *rand.Rand) string {
 		c.freeze(ctx, t, d)
 		return fmt.Sprintf("%s stood still for %s", t.name, d)
 	}
-	p := c.nodes[r.IntN(len(c.nodes))]
+	cuttable := c.nodes
+	if c.o.outside {
+		cuttable = slices.Concat(c.nodes, c.cores)
+	}
+	p := cuttable[r.IntN(len(cuttable))]
 	d := time.Duration(500+r.IntN(12_000)) * time.Millisecond
 	what := fmt.Sprintf("%s was cut off for %s", p.name, d)
-	p.proxy.setCut(true)
+	p.setCut(true)
 	if r.IntN(2) == 0 { // and something else meanwhile
 		wait(ctx, d/3)
 		c.kill(t)
@@ -58,18 +78,18 @@ func (c *cluster) fault(ctx context.Context, r *rand.Rand) string {
 		d -= d / 3
 	}
 	wait(ctx, d)
-	p.proxy.setCut(false)
+	p.setCut(false)
 	return what
 }
 
 func (c *cluster) kill(t target) {
-	for _, p := range t.part.processes(t.text) {
+	for _, p := range t.processes() {
 		_ = syscall.Kill(p.pid, syscall.SIGKILL) // it may have ended
 	}
 }
 
 func (c *cluster) freeze(ctx context.Context, t target, d time.Duration) {
-	frozen := t.part.processes(t.text)
+	frozen := t.processes()
 	for _, p := range frozen {
 		_ = syscall.Kill(p.pid, syscall.SIGSTOP) // it may have ended
 	}

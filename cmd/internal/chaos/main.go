@@ -6,6 +6,9 @@
 //
 //	chaos -weft bin/weft -modules examples/modules -faults 200 -seed 1
 //
+// The cluster is a core with its embedded NATS server and two nodes, or, with
+// -outside, two cores and two nodes on three NATS servers.
+//
 // A seed repeats the faults and what clients do; how the processes interleave
 // is the machine's.
 package main
@@ -30,10 +33,17 @@ type options struct {
 	deployments         int // of replicas each
 	replicas            int32
 	jobs                int
-	keep                bool
+	outside, keep       bool
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == serveNATS {
+		if err := runNATS(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	var o options
 	flag.StringVar(&o.weft, "weft", "bin/weft", "the binary")
 	flag.StringVar(&o.modules, "modules", "examples/modules", "folder of park.wasm and done.wasm")
@@ -43,6 +53,7 @@ func main() {
 	flag.IntVar(&o.deployments, "deployments", 8, "Deployments at a time")
 	replicas := flag.Int("replicas", 25, "pods of each, at most")
 	flag.IntVar(&o.jobs, "jobs", 20, "Jobs at a time")
+	flag.BoolVar(&o.outside, "outside", false, "two cores on three NATS servers, not one with its own")
 	flag.BoolVar(&o.keep, "keep", false, "leave the folder, with the logs, also when all is well")
 	flag.Parse()
 	o.replicas = int32(*replicas) //nolint:gosec // a person gave it

@@ -30,9 +30,9 @@ const namespace = "default"
 type users struct {
 	c       *cluster
 	o       *options
-	client  kubernetes.Interface
+	client  kubernetes.Interface // of the first core
 	history history.Recorder
-	pods    cache.SharedIndexInformer
+	pods    []cache.SharedIndexInformer // at each core
 	all     []*user
 	group   sync.WaitGroup
 	stop    context.CancelFunc
@@ -42,6 +42,7 @@ type users struct {
 // user is one client with objects of its own; what it was told is what must be.
 type user struct {
 	*users
+	client kubernetes.Interface // of one of the cores
 	number int
 	r      *rand.Rand
 	made   int
@@ -54,26 +55,39 @@ type user struct {
 const usersMax = 4
 
 func newUsers(ctx context.Context, c *cluster, o *options) (*users, error) {
-	config, err := clientcmd.BuildConfigFromFlags("", filepath.Join(c.core.folder, "kubeconfig"))
-	if err != nil {
+	u := &users{c: c, o: o}
+	var clients []kubernetes.Interface
+	for _, core := range c.cores {
+		config, err := clientcmd.BuildConfigFromFlags("", filepath.Join(core.folder, "kubeconfig"))
+		if err != nil {
+			return nil, err
+		}
+		config.QPS, config.Timeout = -1, 0
+		client, err := kubernetes.NewForConfig(config)
+		if err != nil {
+			return nil, err
+		}
+		clients = append(clients, client)
+	}
+	u.client = clients[0]
+	var err error
+	if u.idle, err = c.idle(ctx); err != nil {
 		return nil, err
 	}
-	config.QPS, config.Timeout = -1, 0
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace))
-	u := &users{c: c, o: o, client: client, pods: factory.Core().V1().Pods().Informer()}
-	if u.idle, err = c.atRest(ctx); err != nil {
-		return nil, err
-	}
-	factory.Start(ctx.Done())
-	if !cache.WaitForCacheSync(ctx.Done(), u.pods.HasSynced) {
-		return nil, errors.New("the informer of pods does not sync")
+	for _, client := range clients {
+		factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace))
+		pods := factory.Core().V1().Pods().Informer()
+		factory.Start(ctx.Done())
+		if !cache.WaitForCacheSync(ctx.Done(), pods.HasSynced) {
+			return nil, errors.New("the informer of pods does not sync")
+		}
+		u.pods = append(u.pods, pods)
 	}
 	for i := range usersMax {
-		one := &user{users: u, number: i, r: rand.New(rand.NewPCG(o.seed, uint64(100+i))), deployments: map[string]int32{}, jobs: map[string]int32{}}
+		one := &user{
+			users: u, client: clients[i%len(clients)], number: i, r: rand.New(rand.NewPCG(o.seed, uint64(100+i))),
+			deployments: map[string]int32{}, jobs: map[string]int32{},
+		}
 		u.all = append(u.all, one)
 		for range o.deployments / usersMax {
 			one.newDeployment(ctx)
