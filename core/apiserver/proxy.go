@@ -294,7 +294,7 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	p.config.Log.Debug("request was not forwarded", "method", r.Method, "path", r.URL.Path, "err", err)
 	if errors.Is(err, errUnsure) {
-		writeStatus(w, apierrors.NewTimeoutError(errUnsure.Error(), 1))
+		writeStatus(w, apierrors.NewTimeoutError(errUnsure.Error(), 0)) // client-go must not repeat it
 		return
 	}
 	status := failure(http.StatusServiceUnavailable, "ServiceUnavailable", "this core stands by, and no other one leads now: try again")

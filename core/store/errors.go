@@ -46,8 +46,11 @@ func overloaded(waiting int) error {
 	return apierrors.NewTooManyRequests(fmt.Sprintf("%d bytes of writes wait for the log, at most %d may", waiting, maxWaiting), 1)
 }
 
+// unknownOutcome says no time after which to come again: client-go would do so
+// by itself, and make a second object of a create, or a conflict of an update
+// that happened.
 func unknownOutcome(why error) error {
-	return apierrors.NewTimeoutError("it is not known whether the write happened: "+why.Error(), 1)
+	return apierrors.NewTimeoutError("it is not known whether the write happened: "+why.Error(), 0)
 }
 
 func tooLarge(what string, size, limit int) error {

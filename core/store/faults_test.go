@@ -247,8 +247,9 @@ func TestOtherError(t *testing.T) {
 	d.wal.mu.Lock()
 	d.wal.fault = func([]byte) (bool, error) { return false, errOther }
 	d.wal.mu.Unlock()
-	if err := create(t.Context(), s, "a"); !apierrors.IsTimeout(err) {
-		t.Errorf("got %v, want a time-out", err)
+	err := create(t.Context(), s, "a")
+	if _, again := apierrors.SuggestsClientDelay(err); !apierrors.IsTimeout(err) || again {
+		t.Errorf("got %v, want a time-out that clients do not repeat by themselves (%v)", err, again)
 	}
 	if err := stop(); !errors.Is(err, errOther) {
 		t.Errorf("Run: %v, want %v", err, errOther)
