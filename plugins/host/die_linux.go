@@ -5,14 +5,21 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"syscall"
 )
+
+// unconfined is set once the kernel has refused a process namespace: it does so
+// in most containers, and for those who are not root on some systems.
+var unconfined atomic.Bool
 
 // isolate has the kernel kill the process when this one ends, however it ends,
 // and gives it a process group of its own: so a terminal's Ctrl-C does not
 // reach it before its host has stopped asking it, and what it has started is
-// killed with it.
-func isolate(cmd *exec.Cmd) {
+// killed with it. Whatever it starts, and wherever that goes, is in a process
+// namespace of which it is the first, so that the kernel kills all of it when
+// this one ends. It tells whether there is such a namespace.
+func isolate(cmd *exec.Cmd) (confined bool) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	cmd.Cancel = func() error {
 		err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
@@ -24,4 +31,26 @@ func isolate(cmd *exec.Cmd) {
 		}
 		return nil
 	}
+	if unconfined.Load() {
+		return false
+	}
+	cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID
+	if os.Geteuid() != 0 { // who is not root needs to be the root of something
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Geteuid(), HostID: os.Geteuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getegid(), HostID: os.Getegid(), Size: 1}}
+	}
+	return true
+}
+
+// refusesNamespace tells whether a process could not be started because it was
+// to have a namespace. From now on none has.
+func refusesNamespace(err error) bool {
+	for _, refusal := range []error{syscall.EPERM, syscall.EINVAL, syscall.ENOSPC, syscall.EUSERS} {
+		if errors.Is(err, refusal) {
+			unconfined.Store(true)
+			return true
+		}
+	}
+	return false
 }

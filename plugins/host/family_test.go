@@ -37,14 +37,14 @@ func leak() {
 // forkingMain is a plugin that leaves a process of its own, which has its pipes
 // and is in a session of its own, so that no group has them both.
 func forkingMain() {
-	cmd := exec.Command("sleep", "1000")
+	cmd := exec.Command("sh", "-c", "read -r pid rest < /proc/self/stat; echo forked $pid; exec sleep 1000") // the pid that the host knows
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	cmd.ExtraFiles = []*os.File{os.NewFile(3, "lifeline"), os.NewFile(4, "end")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err := cmd.Start()
 	if err == nil {
-		fmt.Fprintln(os.Stderr, "forked", cmd.Process.Pid)
 		if os.Getenv("WEFT_TEST_ENDS") != "" {
+			time.Sleep(100 * time.Millisecond) // so that it can say its pid
 			os.Exit(1)
 		}
 		err = plugins.Serve(scripted{})
@@ -73,8 +73,15 @@ func TestLeakingPlugin(t *testing.T) {
 // the last.
 func forked(t *testing.T, logs *safeBuffer, n int) int {
 	t.Helper()
+	return logged(t, logs, "forked ", n)
+}
+
+// logged waits until the log tells of n processes that are so, and returns the
+// last.
+func logged(t *testing.T, logs *safeBuffer, what string, n int) int {
+	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		parts := strings.Split(logs.String(), `text="forked `)
+		parts := strings.Split(logs.String(), `text="`+what)
 		if len(parts) <= n {
 			continue
 		}
@@ -85,7 +92,7 @@ func forked(t *testing.T, logs *safeBuffer, n int) int {
 		}
 		return child
 	}
-	t.Fatalf("%d processes were not forked:\n%s", n, logs)
+	t.Fatalf("it does not tell %d times of a process that is %s:\n%s", n, what, logs)
 	return 0
 }
 
@@ -123,6 +130,21 @@ func TestForkingPlugin(t *testing.T) {
 		t.Error(err)
 	}
 	gone(t, second)
+}
+
+// TestForkedEndsWithKilledHost kills the host itself, so that nobody is left to
+// look for what its plugin has started.
+func TestForkedEndsWithKilledHost(t *testing.T) {
+	cmd, logs := startHost(t, "forks")
+	child := forked(t, logs, 1)
+	logged(t, logs, "plugin ", 1)
+	if strings.Contains(logs.String(), "no process namespace") {
+		t.Skip("the kernel grants no process namespaces")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, child)
 }
 
 // TestForkingPluginThatDoesNotServe is about one that ends at once, and leaves

@@ -1,7 +1,6 @@
 package host
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -78,9 +77,18 @@ func (scripted) Decide(_ context.Context, seen core.Observation) (core.Decision,
 		leak()
 	}
 	return core.Decision{
-		Annotations: map[string]string{"pid": strconv.Itoa(os.Getpid()), "children": strconv.Itoa(len(seen.Children))},
+		Annotations: map[string]string{"pid": ownPID(), "children": strconv.Itoa(len(seen.Children))},
 		Memory:      []byte{},
 	}, nil
+}
+
+// ownPID is this process's number as its host knows it.
+func ownPID() string {
+	pid, err := os.Readlink("/proc/self")
+	if err != nil {
+		return strconv.Itoa(os.Getpid())
+	}
+	return pid
 }
 
 // versions makes each parent another one: a version never has two contents.
@@ -288,39 +296,34 @@ func drop(t *testing.T, folder, name string) {
 func TestPluginDiesWithHost(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
 		t.Run(signal.String(), func(t *testing.T) {
-			self, err := os.Executable()
-			if err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.Command(self)
-			cmd.Env = append(os.Environ(), "WEFT_TEST_ROLE=host")
-			cmd.Stderr = t.Output()
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			line, err := bufio.NewReader(out).ReadString('\n')
-			if err != nil {
-				t.Fatal(err)
-			}
-			child, err := strconv.Atoi(strings.TrimSpace(line))
-			if err != nil {
-				t.Fatal(err)
-			}
+			cmd, logs := startHost(t, "plugin")
+			plugin := logged(t, logs, "plugin ", 1)
 			if err := cmd.Process.Signal(signal); err != nil {
 				t.Fatal(err)
 			}
 			_ = cmd.Wait()
-			for deadline := time.Now().Add(5 * time.Second); alive(child); {
-				if time.Now().After(deadline) {
-					t.Fatalf("plugin %d outlived its host", child)
-				}
-			}
+			gone(t, plugin)
 		})
 	}
+}
+
+// startHost runs a host in a process of its own, with one plugin of a role. It
+// logs "plugin PID" when that serves.
+func startHost(t *testing.T, role string) (*exec.Cmd, *safeBuffer) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs := &safeBuffer{}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "WEFT_TEST_ROLE=host", "WEFT_TEST_PLUGIN="+role)
+	cmd.Stderr = logs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) // it has ended, if all went well
+	return cmd, logs
 }
 
 // alive tells whether a process runs; one that nobody has waited for does not.
@@ -339,8 +342,8 @@ func hostMain() {
 		os.Exit(2)
 	}
 	h, err := New(Config{
-		Plugins: []Plugin{{Name: "a", Command: self, Env: []string{"WEFT_TEST_ROLE=plugin"}}},
-		Logger:  slog.New(slog.DiscardHandler),
+		Plugins: []Plugin{{Name: "a", Command: self, Env: []string{"WEFT_TEST_ROLE=" + os.Getenv("WEFT_TEST_PLUGIN")}}},
+		Logger:  slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
 		os.Exit(2)
@@ -353,7 +356,7 @@ func hostMain() {
 			if err != nil {
 				os.Exit(2)
 			}
-			fmt.Println(d.Annotations["pid"])
+			fmt.Fprintf(os.Stderr, "text=\"plugin %s\"\n", d.Annotations["pid"])
 			select {}
 		}
 		<-changed

@@ -229,15 +229,15 @@ type child struct {
 // it. The child is to be ended, also after an error. The kernel kills a child
 // when the thread that started it ends, so the thread stays for the child.
 func (p *process) start(life context.Context, pipes *pipes, sockets string) (*child, error) {
-	cmd := p.command(life, pipes, sockets)
-	c := &child{client: p.newClient(cmd), mark: goplugin.EnvUnixSocketDir + "=" + sockets}
+	c := &child{mark: goplugin.EnvUnixSocketDir + "=" + sockets}
+	var cmd *exec.Cmd
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		remote, err := dispense(c.client)
+		var err error
+		cmd, err = p.launch(life, c, pipes, sockets)
 		pipes.started()
-		c.remote = remote
 		done <- err
 		if err == nil {
 			<-pipes.childEnded
@@ -248,6 +248,22 @@ func (p *process) start(life context.Context, pipes *pipes, sockets string) (*ch
 	}
 	c.pid = cmd.Process.Pid
 	return c, nil
+}
+
+// launch starts the process of c: in a namespace of its own, if the kernel
+// grants one.
+func (p *process) launch(life context.Context, c *child, pipes *pipes, sockets string) (*exec.Cmd, error) {
+	for {
+		cmd := p.command(life, pipes, sockets)
+		confined := isolate(cmd)
+		c.client = p.newClient(cmd)
+		var err error
+		c.remote, err = dispense(c.client)
+		if err == nil || !confined || cmd.Process != nil || !refusesNamespace(err) {
+			return cmd, err
+		}
+		p.log.Info("plugins have no process namespace of their own: what one has started may outlive a core that is killed, until the next one starts", "err", err)
+	}
 }
 
 // end asks the process to end, kills it if it does not, as it does not when it
@@ -304,7 +320,6 @@ func (p *process) command(life context.Context, pipes *pipes, sockets string) *e
 	}
 	cmd.Env = append(cmd.Env, p.plugin.Env...)
 	cmd.ExtraFiles = []*os.File{pipes.lifeRead, pipes.deathWrite}
-	isolate(cmd)
 	return cmd
 }
 

@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestNoPluginOutlivesTheCore ends "weft up" by every signal, with a plugin that
@@ -29,9 +31,10 @@ func TestNoPluginOutlivesTheCore(t *testing.T) {
 	}
 }
 
-// TestNextCoreEndsWhatAPluginForked kills "weft up" while a process runs that a
-// plugin has started, which nothing but the next core can know of.
-func TestNextCoreEndsWhatAPluginForked(t *testing.T) {
+// TestForkedEndsWithTheCore kills "weft up" while a process runs that a plugin
+// has started, in a session of its own. Where the kernel grants no process
+// namespaces, the next core ends it.
+func TestForkedEndsWithTheCore(t *testing.T) {
 	data := newData(t, "")
 	c := member(t, data, "up")
 	c.said("Ctrl-C stops")
@@ -48,6 +51,13 @@ func TestNextCoreEndsWhatAPluginForked(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-c.ended
+	if !strings.Contains(c.out.String(), "no process namespace") {
+		for begin := time.Now(); child.alive(); pause() {
+			if time.Since(begin) > 5*time.Second {
+				t.Fatal("what the plugin had forked outlives the core")
+			}
+		}
+	}
 	next := member(t, data, "up")
 	next.await("the end of what the plugin had forked", func() bool { return !child.alive() })
 	next.said("Ctrl-C stops")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -65,22 +66,31 @@ func serveRiddles(definition string) int {
 	return 0
 }
 
-// forked is the process that fork has started.
-var forked = sync.OnceValues(func() (*exec.Cmd, error) {
-	cmd := exec.Command("sleep", "1000")
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+// forked is the process that fork has started, by the number that its host
+// knows: a plugin's own namespace has others.
+var forked = sync.OnceValues(func() (pid int, err error) {
+	cmd := exec.Command("sh", "-c", "read -r pid rest < /proc/self/stat; echo $pid; exec sleep 1000 > /dev/null")
+	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	return cmd, cmd.Start()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return 0, err
+	}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	_, err = fmt.Fscan(out, &pid)
+	return pid, err
 })
 
 // fork leaves a process that holds its parent's output, in a session of its
 // own, as no controller should.
 func fork(parent core.Object) (core.Decision, error) {
-	cmd, err := forked()
+	pid, err := forked()
 	if err != nil {
 		return core.Decision{}, err
 	}
-	status, err := plugins.WithStatus(parent, map[string]any{"answer": "forked", "pid": cmd.Process.Pid})
+	status, err := plugins.WithStatus(parent, map[string]any{"answer": "forked", "pid": pid})
 	return core.Decision{Status: status}, err
 }
 
@@ -128,6 +138,14 @@ func (riddles) Decide(_ context.Context, seen core.Observation) (core.Decision, 
 	case "fail":
 		return core.Decision{}, fmt.Errorf("there is no answer to %s", seen.Parent.GetName())
 	}
-	status, err := plugins.WithStatus(seen.Parent, map[string]any{"answer": "42" + riddle.Spec.Hint, "pid": os.Getpid()})
+	own, err := os.Readlink("/proc/self") // as the host knows it
+	if err != nil {
+		return core.Decision{}, err
+	}
+	pid, err := strconv.Atoi(own)
+	if err != nil {
+		return core.Decision{}, err
+	}
+	status, err := plugins.WithStatus(seen.Parent, map[string]any{"answer": "42" + riddle.Spec.Hint, "pid": pid})
 	return core.Decision{Status: status}, err
 }
