@@ -98,11 +98,8 @@ func (c *cluster) startOutside(ctx context.Context) error {
 		says := "core is ready"
 		if i > 0 {
 			says = "another core leads, this one stands by"
-			for _, folder := range []string{"pki", "core", "nats"} {
-				out, err := exec.CommandContext(ctx, "cp", "-a", filepath.Join(c.cores[0].folder, folder), core.folder).CombinedOutput()
-				if err != nil {
-					return fmt.Errorf("copy %s: %w: %s", folder, err, out)
-				}
+			if err := core.inherit(ctx, c.cores[0]); err != nil {
+				return err
 			}
 		}
 		if err := core.launch(); err != nil {
@@ -110,6 +107,17 @@ func (c *cluster) startOutside(ctx context.Context) error {
 		}
 		if err := core.said(ctx, says); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// inherit copies what all cores of a cluster have in common.
+func (p *part) inherit(ctx context.Context, first *part) error {
+	for _, folder := range []string{"pki", "core", "nats"} {
+		out, err := exec.CommandContext(ctx, "cp", "-a", filepath.Join(first.folder, folder), p.folder).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("copy %s: %w: %s", folder, err, out)
 		}
 	}
 	return nil
