@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -81,6 +82,10 @@ const maxReplay = 3 << 20
 
 // ServeHTTP implements http.Handler.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if fromCore(r) {
+		p.refuse(w)
+		return
+	}
 	if err := p.identify(r); err != nil {
 		p.config.Log.Debug("request refused", "path", r.URL.Path, "err", err)
 		w.Header().Set("WWW-Authenticate", "Bearer")
@@ -92,6 +97,14 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.reverse.ServeHTTP(w, r)
+}
+
+// fromCore tells whether another core forwards r, which takes this one for the
+// leader: it did lead, or will. That one waits for the next leader, as long as
+// it is told that nothing was done.
+func fromCore(r *http.Request) bool {
+	return r.TLS != nil && len(r.TLS.VerifiedChains) > 0 && len(r.TLS.VerifiedChains[0]) > 0 &&
+		slices.Contains(r.TLS.VerifiedChains[0][0].Subject.Organization, core.GroupCores)
 }
 
 // identify puts the sender's identity into the headers. A token stays as it is:
@@ -297,6 +310,11 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, err error) {
 		writeStatus(w, apierrors.NewTimeoutError(errUnsure.Error(), 0)) // client-go must not repeat it
 		return
 	}
+	p.refuse(w)
+}
+
+// refuse says that nothing was done, and when to come again.
+func (p *Proxy) refuse(w http.ResponseWriter) {
 	status := failure(http.StatusServiceUnavailable, "ServiceUnavailable", "this core stands by, and no other one leads now: try again")
 	status.ErrStatus.Details.RetryAfterSeconds = 1
 	writeStatus(w, status)

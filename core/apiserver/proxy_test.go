@@ -3,6 +3,8 @@ package apiserver_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"io"
 	"net/http"
@@ -204,6 +206,25 @@ func TestProxyTakeOver(t *testing.T) {
 			t.Errorf("%d %s", code, got)
 		}
 	})
+}
+
+// TestProxyForwardsOnce: what another core forwards waits there, and is not
+// taken for a stranger's.
+func TestProxyForwardsOnce(t *testing.T) {
+	p, err := apiserver.NewProxy(apiserver.ProxyConfig{
+		Leader: (&leaders{}).leader, Authenticate: rita{}, TLS: &tls.Config{},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+	r.Header.Set("Stranger", "it is not asked who it is")
+	r.TLS = &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{Subject: pkix.Name{Organization: []string{core.GroupCores}}}}}}
+	w := httptest.NewRecorder()
+	p.ServeHTTP(w, r)
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
 }
 
 // TestProxyEndsWatches: what is read from a leader ends when it leads no longer,
