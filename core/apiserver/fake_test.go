@@ -38,6 +38,7 @@ type fake struct {
 	patched    []core.Patch
 	options    core.WriteOptions
 	snapshot   *fakeSnapshot // of the newest revision, or nil
+	overtaken  bool          // another core may lead
 }
 
 func newFake() *fake {
@@ -163,6 +164,12 @@ func (s *fakeSnapshot) Count(r core.GroupResource) int {
 
 func (f *fake) WaitFor(ctx context.Context, revision int64) (core.Snapshot, error) {
 	for {
+		f.mu.Lock()
+		overtaken := f.overtaken
+		f.mu.Unlock()
+		if overtaken {
+			return nil, apierrors.NewServiceUnavailable("this process leads no longer")
+		}
 		if s := f.Snapshot(); s.Revision() >= revision {
 			return s, nil
 		}

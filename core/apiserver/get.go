@@ -55,12 +55,9 @@ func parseRevision(text string) (int64, error) {
 }
 
 // atLeast returns a snapshot of at least a revision, or Kubernetes' error
-// that says that it is too large.
+// that says that it is too large. It is the newest state at some moment of the
+// call: a server that may have been overtaken answers ServiceUnavailable.
 func (s *Server) atLeast(ctx context.Context, revision int64) (core.Snapshot, error) {
-	snapshot := s.Client.Snapshot()
-	if snapshot.Revision() >= revision {
-		return snapshot, nil
-	}
 	wait, cancel := context.WithTimeout(ctx, freshWait)
 	defer cancel()
 	newer, err := s.Client.WaitFor(wait, revision)
@@ -73,7 +70,7 @@ func (s *Server) atLeast(ctx context.Context, revision int64) (core.Snapshot, er
 	if !apierrors.IsTimeout(err) {
 		return nil, err
 	}
-	tooLarge := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", revision, snapshot.Revision()), 1)
+	tooLarge := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", revision, s.Client.Snapshot().Revision()), 1)
 	tooLarge.ErrStatus.Details.Causes = []metav1.StatusCause{{
 		Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version",
 	}}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -246,6 +247,28 @@ func TestTooNew(t *testing.T) {
 	server, _, _ := serve(t, nil)
 	call{path: podsPath + "?resourceVersion=9999&timeout=200ms", code: 504}.do(t, server)
 }
+
+// TestOvertaken: a server that may not know the newest state, because it stood
+// still or was cut off while another one began to lead, tells none.
+func TestOvertaken(t *testing.T) {
+	server, f, _ := serve(t, func(c *Config) { c.Scale = scales{} })
+	f.put(pod("a"))
+	f.mu.Lock()
+	f.overtaken = true
+	f.mu.Unlock()
+	page := token{Revision: -1, Namespace: "default", Name: "a"}.String()
+	for _, path := range []string{
+		podsPath + "/a", podsPath, podsPath + "?watch=1&timeoutSeconds=1", podsPath + "?limit=1&continue=" + page,
+		"/apis/apps/v1/namespaces/default/deployments/a/scale",
+	} {
+		t.Run(path, func(t *testing.T) { call{path: path, code: 503, want: "leads no longer"}.do(t, server) })
+	}
+}
+
+// scales answers for any object.
+type scales struct{}
+
+func (scales) Scale(core.Key) (*autoscalingv1.Scale, error) { return &autoscalingv1.Scale{}, nil }
 
 func TestCounts(t *testing.T) {
 	server, _, _ := serve(t, func(c *Config) {

@@ -76,7 +76,7 @@ func (s *Server) pin(ctx context.Context, q *request, l *listing) error {
 		return err
 	}
 	if text := q.query.Get("continue"); text != "" {
-		return s.resume(text, q, l)
+		return s.resume(ctx, text, q, l)
 	}
 	at, err := parseRevision(revision)
 	if err != nil {
@@ -215,7 +215,7 @@ func parseToken(text string) (token, error) {
 
 // resume goes on with the snapshot that a token names, or offers to go on
 // with the newest one.
-func (s *Server) resume(text string, q *request, l *listing) error {
+func (s *Server) resume(ctx context.Context, text string, q *request, l *listing) error {
 	if revision := q.query.Get("resourceVersion"); revision != "" && revision != "0" {
 		return apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
 	}
@@ -225,7 +225,10 @@ func (s *Server) resume(text string, q *request, l *listing) error {
 	}
 	l.after = q.key()
 	l.after.Namespace, l.after.Name = t.Namespace, t.Name
-	newest := s.Client.Snapshot()
+	newest, err := s.atLeast(ctx, 0)
+	if err != nil {
+		return err
+	}
 	switch {
 	case t.Revision == -1 || t.Revision == newest.Revision():
 		l.snapshot = newest

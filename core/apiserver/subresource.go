@@ -89,7 +89,9 @@ func (s *Server) scale(w http.ResponseWriter, r *http.Request, q *request) error
 	case s.Scale == nil:
 		err = apierrors.NewServiceUnavailable("the scale of objects is not served here")
 	default:
-		scale, err = s.Scale.Scale(q.key())
+		if scale, err = s.Scale.Scale(q.key()); err == nil {
+			_, err = s.atLeast(r.Context(), 0) // after it was read: it is the newest
+		}
 	}
 	if err != nil {
 		return err

@@ -102,7 +102,10 @@ func (f *Feed) list(ctx context.Context, data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	snapshot := f.config.Client.Snapshot()
+	snapshot, err := f.config.Client.WaitFor(ctx, 0) // unless this core may have been overtaken
+	if err != nil {
+		return nil, err
+	}
 	begin := place{Revision: snapshot.Revision()}
 	if r.Continue != "" {
 		if begin, err = parsePlace(r.Continue); err != nil {
@@ -152,7 +155,7 @@ func (f *Feed) page(ctx context.Context, snapshot core.Snapshot, resource core.G
 }
 
 // get answers with one object, whole.
-func (f *Feed) get(_ context.Context, data []byte) ([]byte, error) {
+func (f *Feed) get(ctx context.Context, data []byte) ([]byte, error) {
 	r, err := decode[getRequest](data)
 	if err != nil {
 		return nil, err
@@ -168,7 +171,10 @@ func (f *Feed) get(_ context.Context, data []byte) ([]byte, error) {
 		return nil, badRequest("namespace: is required, %s are in one", kind.GroupResource())
 	}
 	key := core.Key{Group: r.Group, Resource: r.Resource, Namespace: r.Namespace, Name: r.Name}
-	snapshot := f.config.Client.Snapshot()
+	snapshot, err := f.config.Client.WaitFor(ctx, 0) // as for list
+	if err != nil {
+		return nil, err
+	}
 	object, ok := snapshot.Get(key)
 	if !ok {
 		return nil, apierrors.NewNotFound(key.GroupResource(), key.Name)
@@ -207,7 +213,11 @@ func (f *Feed) resume(ctx context.Context, data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	until := f.config.Client.Snapshot().Revision()
+	newest, err := f.config.Client.WaitFor(ctx, 0) // as for list
+	if err != nil {
+		return nil, err
+	}
+	until := newest.Revision()
 	if from > until {
 		return nil, apierrors.NewResourceExpired(fmt.Sprintf("revision %d is above the newest, %d: it is of another history, list again", from, until))
 	}
