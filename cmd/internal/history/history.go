@@ -131,16 +131,17 @@ func (r *Recorder) Check(within time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// listMax bounds the operations that an error lists.
-const listMax = 40
+// listMax bounds the operations that an error lists: the last ones, for a
+// history is checked again and again while it grows.
+const listMax = 60
 
 func list(ops []porcupine.Operation) string {
 	slices.SortFunc(ops, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
 	text := ""
-	for i, op := range ops {
-		if i == listMax {
-			return text + fmt.Sprintf("\n\t... and %d more", len(ops)-listMax)
-		}
+	if before := len(ops) - listMax; before > 0 {
+		text, ops = fmt.Sprintf("\n\t%d before", before), ops[before:]
+	}
+	for _, op := range ops {
 		what, ended := "read", time.Duration(op.Return).String()
 		if op.Input.(input).add { //nolint:forcetypeassert // it is ours
 			what = "add"
