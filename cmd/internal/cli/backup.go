@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
+	"github.com/weftrun/weft/cmd/internal/place"
 	"github.com/weftrun/weft/core/apiserver"
 	"github.com/weftrun/weft/core/store"
 )
@@ -23,6 +23,7 @@ type backupCommand struct {
 	streams genericiooptions.IOStreams
 	data    string
 
+	access        place.Access
 	keyFile       string
 	verify, plain bool
 }
@@ -30,11 +31,13 @@ type backupCommand struct {
 func backup(flags *genericclioptions.ConfigFlags, streams genericiooptions.IOStreams, data string) *cobra.Command {
 	b := &backupCommand{flags: flags, streams: streams, data: data}
 	c := &cobra.Command{
-		Use:   "backup FILE",
+		Use:   "backup PLACE",
 		Short: "Write a backup of the whole cluster while it runs, or check one",
 		Long: `Write a backup of the whole cluster while it runs: all objects at one revision,
 Secrets among them, the keys and certificates that make it this cluster, and
-pushed modules. FILE may be - for standard output.
+pushed modules.
+
+PLACE is ` + place.Usage + `.
 
 The backup is encrypted, with the key of the log (core/key in the data folder)
 or one of its own (--key-file, which is made if it is not there). Keep the key
@@ -44,17 +47,19 @@ All of it is read back and checked before this command says that it is written.
 "weft restore" restores it.`,
 		Example: `  weft backup --key-file backup.key cluster.backup
   weft backup --verify --key-file backup.key cluster.backup
+  weft backup --key-file backup.key nats://backups.example.com/weft/monday
   weft backup - | ssh elsewhere 'cat > cluster.backup'`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := b.run(c.Context(), args[0]); err != nil {
-				return fmt.Errorf("backup %s: %w", args[0], err)
+				return fmt.Errorf("backup %s: %w", place.Shown(args[0]), err)
 			}
 			return nil
 		},
 	}
 	c.Flags().StringVar(&b.keyFile, "key-file", "", "file with the key, 32 bytes (default: core/key in the data folder)")
-	c.Flags().BoolVar(&b.verify, "verify", false, "only check FILE: every checksum, every object, all counted")
+	c.Flags().BoolVar(&b.verify, "verify", false, "only check the backup that is there: every checksum, every object, all counted")
+	b.access.Add(c.Flags())
 	c.Flags().BoolVar(&b.plain, "no-modules", false, "leave out the modules of \"weft push\"")
 	return c
 }
@@ -65,11 +70,7 @@ func (b *backupCommand) run(ctx context.Context, path string) error {
 		return err
 	}
 	if b.verify {
-		info, err := check(path, b.streams.In, key)
-		if err != nil {
-			return err
-		}
-		return b.say("%s is whole: %s", path, describe(info))
+		return b.check(ctx, path, key)
 	}
 	client, err := restClient(b.flags)
 	if err != nil {
@@ -93,11 +94,29 @@ func (b *backupCommand) run(ctx context.Context, path string) error {
 		_, err = fmt.Fprintf(b.streams.ErrOut, "wrote %s, %s\n", describe(info), key)
 		return err
 	}
-	info, err := write(path, content, key)
+	var info store.BackupInfo
+	err = place.Keep(ctx, path, content, func(r io.Reader) (err error) {
+		info, err = (&store.BackupReader{}).Read(r, key)
+		return err
+	}, b.access)
 	if err != nil {
 		return err
 	}
-	return b.say("wrote %s: %s; encrypted with %s from %s: keep that file apart from the backup", path, describe(info), key, b.keyFile)
+	return b.say("wrote %s: %s; encrypted with %s from %s: keep that file apart from the backup", place.Shown(path), describe(info), key, b.keyFile)
+}
+
+// check checks the backup at path.
+func (b *backupCommand) check(ctx context.Context, path string, key store.Key) error {
+	content, err := place.Open(ctx, path, b.streams.In, b.access)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = content.Close() }() // only read
+	info, err := (&store.BackupReader{}).Read(content, key)
+	if err != nil {
+		return err
+	}
+	return b.say("%s is whole: %s", place.Shown(path), describe(info))
 }
 
 func (b *backupCommand) say(format string, args ...any) error {
@@ -123,44 +142,4 @@ func (b *backupCommand) key() (store.Key, []byte, error) {
 	}
 	secret, err := os.ReadFile(b.keyFile)
 	return key, secret, err
-}
-
-// write keeps a backup under path once it was read back and is whole.
-func write(path string, content io.Reader, key store.Key) (info store.BackupInfo, err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return info, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(file.Name()))
-		}
-	}()
-	_, err = io.Copy(file, content)
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return info, err
-	}
-	if info, err = check(file.Name(), nil, key); err != nil {
-		return info, err
-	}
-	if err = os.Rename(file.Name(), path); err != nil {
-		return info, err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return info, err
-	}
-	return info, errors.Join(dir.Sync(), dir.Close())
-}
-
-func check(path string, in io.Reader, key store.Key) (store.BackupInfo, error) {
-	if path == "-" {
-		return (&store.BackupReader{}).Read(in, key)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return store.BackupInfo{}, err
-	}
-	defer func() { _ = file.Close() }() // only read
-	return (&store.BackupReader{}).Read(file, key)
 }

@@ -2,32 +2,34 @@ package commands
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/weftrun/weft/cmd/internal/cluster"
+	"github.com/weftrun/weft/cmd/internal/place"
 )
 
 func restore() *cobra.Command {
 	var f flags
+	var access place.Access
 	var keyFile string
 	var force bool
 	c := &cobra.Command{
-		Use:   "restore FILE",
+		Use:   "restore PLACE",
 		Short: "Make the data folder the cluster of a backup, while no core runs on it",
 		Long: `Make the data folder the cluster of a backup, while no core runs on it. The
 backup is checked first, and restored whole or not at all, also when this
-command is killed. FILE may be - for standard input.
+command is killed.
+
+PLACE is ` + place.Usage + `.
 
 What a new machine needs is in the backup: the objects, the certificates that
 clients trust, the keys that credentials are signed with, tokens, and pushed
 modules. A new history begins: resource versions jump, and watches of before
 start over.`,
 		Example: `  weft restore --key-file backup.key cluster.backup
+  weft restore --key-file backup.key nats://backups.example.com/weft/monday
   weft restore --force cluster.backup # in place of what is there`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -35,12 +37,12 @@ start over.`,
 			if err != nil {
 				return err
 			}
-			file, done, err := seekable(c.InOrStdin(), args[0])
-			if err != nil {
-				return err
-			}
-			defer done()
 			return untilSignal(func(ctx context.Context) error {
+				file, done, err := place.Seekable(ctx, args[0], c.InOrStdin(), access)
+				if err != nil {
+					return fmt.Errorf("open the backup: %w", err)
+				}
+				defer done()
 				r := cluster.Restore{Settings: s, Backup: file, KeyFile: keyFile, Force: force, Logger: log}
 				info, aside, err := r.Run(ctx)
 				if err != nil {
@@ -57,31 +59,8 @@ start over.`,
 		},
 	}
 	f.add(c)
+	access.Add(c.Flags())
 	c.Flags().StringVar(&keyFile, "key-file", "", "file with the backup's key (default: core/key in the data folder)")
 	c.Flags().BoolVar(&force, "force", false, "replace a cluster that is there; it is moved aside")
 	return c
-}
-
-// seekable opens a file; what comes from a pipe is kept in a temporary one.
-func seekable(in io.Reader, path string) (io.ReadSeeker, func(), error) {
-	if path != "-" {
-		file, err := os.Open(path)
-		if err != nil {
-			return nil, nil, fmt.Errorf("open the backup: %w", err)
-		}
-		return file, func() { _ = file.Close() }, nil
-	}
-	file, err := os.CreateTemp("", "weft-backup-*")
-	if err != nil {
-		return nil, nil, fmt.Errorf("keep the backup: %w", err)
-	}
-	done := func() { _, _ = file.Close(), os.Remove(file.Name()) }
-	if _, err := io.Copy(file, in); err != nil {
-		done()
-		return nil, nil, fmt.Errorf("keep the backup: %w", err)
-	}
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("keep the backup: %w", err), file.Close())
-	}
-	return file, done, nil
 }
