@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -326,6 +327,37 @@ func TestForwarded(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			if got := ask(c.user, c.headers); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// TestValidAt: a certificate that the clock stands outside of is named with the
+// clock, whichever of the two is wrong.
+func TestValidAt(t *testing.T) {
+	a, err := OpenAuthority(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		by   time.Duration
+		want []string
+	}{
+		"now":              {0, nil},
+		"a day back":       {-24 * time.Hour, []string{"ca.crt is valid from", "this machine's clock says", "set the clock"}},
+		"eleven years on":  {11 * 365 * 24 * time.Hour, []string{"ca.crt expired at", "this machine's clock says", "set the clock if that is wrong"}},
+		"an hour back":     {-time.Hour, []string{"set the clock"}},
+		"nine years ahead": {9 * 365 * 24 * time.Hour, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := validAt(a.certificate, time.Now().Add(tt.by))
+			if (err == nil) != (tt.want == nil) {
+				t.Fatalf("got %v", err)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("got %v, want %q", err, want)
+				}
 			}
 		})
 	}

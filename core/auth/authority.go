@@ -74,10 +74,23 @@ func parseAuthority(certificate, key []byte) (*Authority, error) {
 	if !ok || !pair.Leaf.IsCA {
 		return nil, errors.New("ca.crt and ca.key are no certificate authority")
 	}
-	if now := time.Now(); now.After(pair.Leaf.NotAfter) {
-		return nil, fmt.Errorf("ca.crt expired at %s: remove ca.crt and ca.key to make new ones, and then all kubeconfigs", pair.Leaf.NotAfter.Format(time.RFC3339))
+	if err := validAt(pair.Leaf, time.Now()); err != nil {
+		return nil, err
 	}
 	return &Authority{certificate: pair.Leaf, key: signer, pem: certificate}, nil
+}
+
+// validAt tells why an authority's certificate is not valid: it, or the clock, is
+// to be mended.
+func validAt(certificate *x509.Certificate, now time.Time) error {
+	says := "this machine's clock says " + now.UTC().Format(time.RFC3339)
+	switch {
+	case now.Before(certificate.NotBefore):
+		return fmt.Errorf("ca.crt is valid from %s on, and %s: set the clock", certificate.NotBefore.UTC().Format(time.RFC3339), says)
+	case now.After(certificate.NotAfter):
+		return fmt.Errorf("ca.crt expired at %s, and %s: set the clock if that is wrong; else remove ca.crt and ca.key to make new ones, and then all kubeconfigs", certificate.NotAfter.UTC().Format(time.RFC3339), says)
+	}
+	return nil
 }
 
 // createAuthority writes the key first: what has a certificate is whole.

@@ -75,8 +75,8 @@ func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready 
 		return err
 	}
 	defer carrier.close()
-	counts := newCoreCounts()
-	defer serveDebug(ctx, s, counts, log)()
+	counts := newCoreCounts(log)
+	defer observe(ctx, s, counts, log)()
 	if carrier.shared {
 		return runMember(ctx, s, carrier, counts, log, ready)
 	}
@@ -103,17 +103,18 @@ func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready 
 	})
 }
 
-// serveDebug serves profiles of this core, if the settings ask for that, also
-// while it opens its store or stands by, until stop is called.
-func serveDebug(ctx context.Context, s *settings.Settings, counts *coreCounts, log *slog.Logger) (stop func()) {
+// observe watches the clock, and serves profiles of this core if the settings ask
+// for that, also while it opens its store or stands by, until stop is called.
+func observe(ctx context.Context, s *settings.Settings, counts *coreCounts, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	var serving sync.WaitGroup
+	var observing sync.WaitGroup
+	observing.Go(func() { _ = counts.clock.Run(ctx) }) // it has no errors
 	if s.DebugSockets {
-		serving.Go(func() { debug.Serve(ctx, Paths{s.Data}.DebugSocket("core"), counts, log) })
+		observing.Go(func() { debug.Serve(ctx, Paths{s.Data}.DebugSocket("core"), counts, log) })
 	}
 	return func() {
 		cancel()
-		serving.Wait()
+		observing.Wait()
 	}
 }
 

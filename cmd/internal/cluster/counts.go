@@ -1,8 +1,10 @@
 package cluster
 
 import (
+	"log/slog"
 	"time"
 
+	"github.com/weftrun/weft/cmd/internal/clock"
 	"github.com/weftrun/weft/cmd/internal/telemetry"
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/core/store"
@@ -14,10 +16,12 @@ import (
 type coreCounts struct {
 	*telemetry.Set
 	commits, syncs, decisions, attempts *telemetry.Histogram
+	clock                               *clock.Watch
 }
 
-func newCoreCounts() *coreCounts {
+func newCoreCounts(log *slog.Logger) *coreCounts {
 	c := &coreCounts{Set: telemetry.New()}
+	c.clock = clockOf(c.Set, log)
 	c.commits = c.Histogram("etcd_request_duration_seconds",
 		"How long a write waited for the log, by the operation and resource of its first object.", "operation", "type")
 	c.syncs = c.Histogram("etcd_disk_wal_fsync_duration_seconds",
@@ -27,6 +31,12 @@ func newCoreCounts() *coreCounts {
 	c.attempts = c.Histogram("scheduler_scheduling_attempt_duration_seconds",
 		"How long it took to place a pod and to write its binding.", "result")
 	return c
+}
+
+// clockOf watches the clock for a process.
+func clockOf(counts *telemetry.Set, log *slog.Logger) *clock.Watch {
+	inc := counts.Counter("weft_clock_jumps_total", "How often the clock of the machine jumped, or the machine slept, while the process ran.")
+	return clock.New(log.With("part", "clock"), func(clock.Jump) { inc() })
 }
 
 // count has a store tell how long writes take.

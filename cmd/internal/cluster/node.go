@@ -85,6 +85,7 @@ func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTog
 	group.Go(func() error { return runtime.Run(ctx) })
 	group.Go(func() error { return memory.Run(ctx) })
 	group.Go(func() error { return rest(ctx) })
+	group.Go(func() error { return clockOf(counts, log).Run(ctx) })
 	if s.DebugSockets {
 		group.Go(func() error {
 			debug.Serve(ctx, Paths{s.Data}.DebugSocket("node-"+s.Node.Name), counts, log)

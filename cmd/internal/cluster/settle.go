@@ -41,7 +41,7 @@ func (c *coreParts) ready() error {
 	return nil
 }
 
-// checks are what /readyz?verbose tells of the log.
+// checks are what /readyz?verbose tells of the log and of the clock.
 func (c *coreParts) checks() []apiserver.Check {
 	sync := apiserver.Check{Name: "log-sync", Note: "each write is synced, as the server says"}
 	if !c.carrier.synced {
@@ -51,7 +51,11 @@ func (c *coreParts) checks() []apiserver.Check {
 	if c.carrier.taking != nil {
 		writes.Err = c.carrier.taking()
 	}
-	return []apiserver.Check{sync, writes}
+	clock := apiserver.Check{Name: "clock", Note: "it did not jump while this core ran"}
+	if jump, ok := c.counts.clock.Last(); ok {
+		clock.Note = fmt.Sprintf("it jumped by %s to %s, or this machine slept", jump.By.Round(time.Millisecond), jump.At.UTC().Format(time.RFC3339))
+	}
+	return []apiserver.Check{sync, writes, clock}
 }
 
 // hasNamespace tells whether the namespaces of every cluster are there: the

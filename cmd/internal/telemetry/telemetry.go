@@ -30,14 +30,14 @@ var bounds = func() []float64 {
 	return out
 }()
 
-// Set is the histograms of one process, and what Prometheus' own libraries
+// Set is the histograms and counters of one process, and what Prometheus' own libraries
 // tell of each: process_* and go_*. Its methods may be called concurrently.
 type Set struct {
 	registry *prometheus.Registry
 	handler  http.Handler
 }
 
-// New returns a set without histograms.
+// New returns a set without any.
 func New() *Set {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -99,6 +99,14 @@ func (h *Histogram) add(values Labels) prometheus.Observer {
 	more[values] = one
 	h.series.Store(&more)
 	return one
+}
+
+// Counter adds a counter, and returns what raises it by one, which may be called
+// concurrently. It panics if the set has something of that name.
+func (s *Set) Counter(name, help string) (inc func()) {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	s.registry.MustRegister(c)
+	return c.Inc
 }
 
 // ServeHTTP answers with all that is counted, in Prometheus' text format or the
