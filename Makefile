@@ -114,13 +114,13 @@ fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for package in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 	    echo "$$package $$target"; \
-	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s $$package; \
 	  done; done
 
 .PHONY: fuzz-meter
 fuzz-meter: ## wasm/meter's fuzz targets for an hour together, or FUZZTIME each
 	@set -e; for target in FuzzGenerated FuzzMutated FuzzRun; do \
-	  $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(if $(filter file,$(origin FUZZTIME)),20m,$(FUZZTIME)) ./wasm/meter; \
+	  $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(if $(filter file,$(origin FUZZTIME)),20m,$(FUZZTIME)) -fuzzminimizetime 2s ./wasm/meter; \
 	done
 
 .PHONY: validate-meter

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -105,8 +107,34 @@ func TestNothingRunsUnchecked(t *testing.T) {
 	}
 }
 
+// kept returns the seeds that an hour of FuzzGenerated has found to be worth
+// keeping: all of them for a fuzzer, some for a test.
+func kept(f *testing.F) (seeds []uint64) {
+	f.Helper()
+	text, err := os.ReadFile("testdata/generated.txt")
+	if err != nil {
+		f.Fatal(err)
+	}
+	every := 20
+	if on := flag.Lookup("test.fuzz"); on != nil && on.Value.String() != "" {
+		every = 1
+	}
+	for i, word := range strings.Fields(string(text)) {
+		seed, err := strconv.ParseUint(word, 10, 64)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if i%every == 0 {
+			seeds = append(seeds, seed)
+		}
+	}
+	return seeds
+}
+
 func FuzzGenerated(f *testing.F) {
-	f.Add(uint64(1))
+	for _, seed := range kept(f) {
+		f.Add(seed)
+	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
 		p := newPlay(t)
 		differ(t, p, seed)
