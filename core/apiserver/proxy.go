@@ -46,7 +46,7 @@ type ProxyConfig struct {
 type Proxy struct {
 	config  ProxyConfig
 	reverse *httputil.ReverseProxy
-	leaders http.RoundTripper
+	leaders *http.Transport
 }
 
 // NewProxy checks c and returns a Proxy that forwards nothing yet.
@@ -211,6 +211,9 @@ func (p *Proxy) try(r *http.Request, server string, leads context.Context) (answ
 		err = settle(r, answer)
 	}
 	if err != nil {
+		// Other connections to that leader are as broken, but perhaps not noticed
+		// yet: what goes to one would have an outcome that nobody knows.
+		p.leaders.CloseIdleConnections()
 		stop()
 		cancel(nil)
 		return nil, r.Context().Err() == nil && p.repeatable(r, err), unsure(r, err)
