@@ -113,7 +113,7 @@ func (w *writer) run(t *testing.T, prefix string, stop <-chan struct{}) {
 
 // during writes through the core of data while f works, and for a moment before
 // and after it. It returns the longest time without a write, and checks that at
-// most one write failed, which nobody knows the outcome of, and that none that
+// most two writes failed, which nobody knows the outcome of, and that none that
 // was acknowledged is lost.
 func during(t *testing.T, c *cluster, prefix string, f func()) time.Duration {
 	t.Helper()
@@ -155,7 +155,9 @@ func during(t *testing.T, c *cluster, prefix string, f func()) time.Duration {
 			t.Errorf("a write failed with %v", err)
 		}
 	}
-	if len(w.failed) > 1 {
+	// One that was under way, and one that followed before the end of the
+	// connection was noticed.
+	if len(w.failed) > 2 {
 		t.Errorf("%d writes failed: %v", len(w.failed), errors.Join(w.failed...))
 	}
 	for _, name := range w.acked {
@@ -235,7 +237,11 @@ func TestTakeOver(t *testing.T) {
 	})
 	t.Logf("frozen: no write for %s", gap)
 
-	gap = during(t, b, "server-", func() {
+	// Perhaps that server leads what the lease is kept in. Until another one does,
+	// which takes seconds, nobody can renew it, and the core that leads ends.
+	a = member(t, first, "core")
+	a.said("another core leads, this one stands by")
+	gap = during(t, a, "server-", func() {
 		servers[2].Shutdown()
 		servers[2].WaitForShutdown()
 	})
