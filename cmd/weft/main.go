@@ -12,6 +12,7 @@ import (
 	"github.com/weftrun/weft/cmd/internal/cli"
 	"github.com/weftrun/weft/cmd/internal/commands"
 	_ "github.com/weftrun/weft/cmd/internal/english" // saves each process 4 MB
+	_ "github.com/weftrun/weft/cmd/internal/guard"   // goes no further if this is a plugin's guard
 	"github.com/weftrun/weft/cmd/internal/settings"
 )
 

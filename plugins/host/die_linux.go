@@ -5,13 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"sync/atomic"
 	"syscall"
 )
-
-// unconfined is set once the kernel has refused a process namespace: it does so
-// in most containers, and for those who are not root on some systems.
-var unconfined atomic.Bool
 
 // isolate has the kernel kill the process when this one ends, however it ends,
 // and gives it a process group of its own: so a terminal's Ctrl-C does not
@@ -53,4 +48,13 @@ func refusesNamespace(err error) bool {
 		}
 	}
 	return false
+}
+
+// isolateGuard is isolate for a guard, which is asked to end: if it were
+// killed, nobody would know what its plugin has started. Its lifeline tells it
+// too that this process has ended.
+func isolateGuard(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = guardPatience // then it is killed, and the plugin with it
 }

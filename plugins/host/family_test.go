@@ -109,8 +109,30 @@ func gone(t *testing.T, child int) {
 // TestForkingPlugin shows that what a plugin has started ends with it, and
 // does not hide that it has ended, however it ends.
 func TestForkingPlugin(t *testing.T) {
+	cases := map[string]struct {
+		role       string
+		unconfined bool
+		guard      []string
+	}{
+		"as usual":         {"forks", false, guarded()},
+		"hidden":           {"hides", false, guarded()},
+		"guarded":          {"forks", true, guarded()},
+		"guarded, hidden":  {"hides", true, guarded()},
+		"by its mark only": {"forks", true, nil},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			if tc.unconfined {
+				unconfine(t)
+			}
+			testForking(t, tc.role, tc.guard)
+		})
+	}
+}
+
+func testForking(t *testing.T, role string, guard []string) {
 	logs := &safeBuffer{}
-	h, err := New(Config{Plugins: []Plugin{rolePlugin(t, "forks", "a")}, Logger: slog.New(slog.NewTextHandler(logs, nil))})
+	h, err := New(Config{Plugins: []Plugin{rolePlugin(t, role, "a")}, Guard: guard, Logger: slog.New(slog.NewTextHandler(logs, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,21 +152,6 @@ func TestForkingPlugin(t *testing.T) {
 		t.Error(err)
 	}
 	gone(t, second)
-}
-
-// TestForkedEndsWithKilledHost kills the host itself, so that nobody is left to
-// look for what its plugin has started.
-func TestForkedEndsWithKilledHost(t *testing.T) {
-	cmd, logs := startHost(t, "forks")
-	child := forked(t, logs, 1)
-	logged(t, logs, "plugin ", 1)
-	if strings.Contains(logs.String(), "no process namespace") {
-		t.Skip("the kernel grants no process namespaces")
-	}
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	gone(t, child)
 }
 
 // TestForkingPluginThatDoesNotServe is about one that ends at once, and leaves

@@ -32,6 +32,9 @@ type Plugin struct {
 	// "resource.group" ("jobs.batch"); it then serves them in place of any
 	// other plugin.
 	Kinds []string
+	// Childless says that it is known to start no processes, so that it needs
+	// no guard.
+	Childless bool
 }
 
 // Config configures a Host. The zero value of an optional field means its
@@ -55,7 +58,14 @@ type Config struct {
 	// folder. What an earlier host with the same mark has left behind, being
 	// killed before it could end it, is ended when this one runs, on Linux.
 	// Optional, nothing is.
-	Mark   string
+	Mark string
+	// Guard is a command, with its arguments, that leads to guard.Run. On
+	// Linux, where the kernel refuses process namespaces, each plugin is the
+	// child of such a process, which ends all that the plugin has started with
+	// the plugin and with this process, however that ends. Optional: without,
+	// what has kept the environment of its plugin is ended with that, or by
+	// the next host with the same mark.
+	Guard  []string
 	Logger *slog.Logger // required
 }
 

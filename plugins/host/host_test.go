@@ -21,10 +21,17 @@ import (
 
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/plugins"
+	"github.com/weftrun/weft/plugins/host/guard"
 )
 
-// The test binary is its own plugin, and its own host.
+// The test binary is its own plugin, its own host, and the guard between.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == guardArgument {
+		os.Exit(guard.Run())
+	}
+	if os.Getenv("WEFT_TEST_UNCONFINED") != "" { // as if in a container
+		refusesNamespace(syscall.EPERM)
+	}
 	switch os.Getenv("WEFT_TEST_ROLE") {
 	case "plugin":
 		if err := plugins.Serve(scripted{}); err != nil {
@@ -41,6 +48,8 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	case "forks":
 		forkingMain()
+	case "hides":
+		hidingMain()
 	case "host":
 		hostMain()
 	}
@@ -116,8 +125,10 @@ func rolePlugin(t testing.TB, role, name string, kinds ...string) Plugin {
 }
 
 // start runs a host until the test ends and returns it with its controllers.
+// Its plugins have guards, where they cannot have namespaces.
 func start(t *testing.T, c Config, want int) *Host {
 	t.Helper()
+	c.Guard = guarded()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
@@ -309,7 +320,7 @@ func TestPluginDiesWithHost(t *testing.T) {
 
 // startHost runs a host in a process of its own, with one plugin of a role. It
 // logs "plugin PID" when that serves.
-func startHost(t *testing.T, role string) (*exec.Cmd, *safeBuffer) {
+func startHost(t *testing.T, role string, env ...string) (*exec.Cmd, *safeBuffer) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -317,8 +328,9 @@ func startHost(t *testing.T, role string) (*exec.Cmd, *safeBuffer) {
 	}
 	logs := &safeBuffer{}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), "WEFT_TEST_ROLE=host", "WEFT_TEST_PLUGIN="+role)
+	cmd.Env = append(append(os.Environ(), "WEFT_TEST_ROLE=host", "WEFT_TEST_PLUGIN="+role), env...)
 	cmd.Stderr = logs
+	cmd.WaitDelay = time.Second // whoever is left may hold it
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -343,6 +355,7 @@ func hostMain() {
 	}
 	h, err := New(Config{
 		Plugins: []Plugin{{Name: "a", Command: self, Env: []string{"WEFT_TEST_ROLE=" + os.Getenv("WEFT_TEST_PLUGIN")}}},
+		Guard:   guarded(),
 		Logger:  slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {

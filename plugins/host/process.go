@@ -17,6 +17,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	goplugin "github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
 	"google.golang.org/grpc"
 
 	"github.com/weftrun/weft/core"
@@ -122,7 +123,7 @@ func (p *process) once(ctx context.Context) error {
 	life, kill := context.WithCancel(context.WithoutCancel(ctx))
 	defer kill()
 	spare := context.AfterFunc(ctx, kill) // one that has not started yet is not asked to end
-	started, err := p.start(life, pipes, sockets)
+	started, err := p.start(life, pipes, sockets, kill)
 	defer started.end(kill)
 	if err != nil {
 		return err
@@ -228,15 +229,13 @@ type child struct {
 // start launches the process, which is killed when life ends, and connects to
 // it. The child is to be ended, also after an error. The kernel kills a child
 // when the thread that started it ends, so the thread stays for the child.
-func (p *process) start(life context.Context, pipes *pipes, sockets string) (*child, error) {
+func (p *process) start(life context.Context, pipes *pipes, sockets string, kill func()) (*child, error) {
 	c := &child{mark: goplugin.EnvUnixSocketDir + "=" + sockets}
-	var cmd *exec.Cmd
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		var err error
-		cmd, err = p.launch(life, c, pipes, sockets)
+		err := p.launch(life, c, pipes, sockets, kill)
 		pipes.started()
 		done <- err
 		if err == nil {
@@ -246,23 +245,25 @@ func (p *process) start(life context.Context, pipes *pipes, sockets string) (*ch
 	if err := <-done; err != nil {
 		return c, fmt.Errorf("start %s: %w", p.plugin.Command, explain(err))
 	}
-	c.pid = cmd.Process.Pid
 	return c, nil
 }
 
-// launch starts the process of c: in a namespace of its own, if the kernel
-// grants one.
-func (p *process) launch(life context.Context, c *child, pipes *pipes, sockets string) (*exec.Cmd, error) {
+// launch starts the process of c: in a namespace of its own, or else beneath a
+// guard.
+func (p *process) launch(life context.Context, c *child, pipes *pipes, sockets string, kill func()) (err error) {
 	for {
-		cmd := p.command(life, pipes, sockets)
-		confined := isolate(cmd)
-		c.client = p.newClient(cmd)
-		var err error
+		run := p.launcher(life, pipes, sockets, kill)
+		c.client = p.newClient(run, sockets)
 		c.remote, err = dispense(c.client)
-		if err == nil || !confined || cmd.Process != nil || !refusesNamespace(err) {
-			return cmd, err
+		c.pid = run.pid
+		if err == nil || !run.confined || run.pid != 0 || !refusesNamespace(err) {
+			return err
 		}
-		p.log.Info("plugins have no process namespace of their own: what one has started may outlive a core that is killed, until the next one starts", "err", err)
+		if len(p.config.Guard) > 0 {
+			p.log.Info("plugins have no process namespace of their own: a guard beside each ends what it has started", "err", err)
+		} else {
+			p.log.Info("plugins have no process namespace of their own: what one has started may outlive a core that is killed, until the next one starts", "err", err)
+		}
 	}
 }
 
@@ -308,26 +309,15 @@ func dispense(client *goplugin.Client) (wire.ControllersClient, error) {
 	return remote, nil
 }
 
-// command is the program with its environment and pipes.
-func (p *process) command(life context.Context, pipes *pipes, sockets string) *exec.Cmd {
-	cmd := exec.CommandContext(life, p.plugin.Command, p.plugin.Args...)
-	cmd.Env = append(environment(), plugins.LifelineEnv+"=3", goplugin.EnvUnixSocketDir+"="+sockets)
-	if p.config.Mark != "" {
-		cmd.Env = append(cmd.Env, markEnv+"="+p.config.Mark)
-	}
-	if p.config.Memory > 0 {
-		cmd.Env = append(cmd.Env, fmt.Sprintf("GOMEMLIMIT=%d", p.config.Memory/10*9))
-	}
-	cmd.Env = append(cmd.Env, p.plugin.Env...)
-	cmd.ExtraFiles = []*os.File{pipes.lifeRead, pipes.deathWrite}
-	return cmd
-}
-
-func (p *process) newClient(cmd *exec.Cmd) *goplugin.Client {
+// newClient has run start the process, as go-plugin wants it to.
+func (p *process) newClient(run *launcher, sockets string) *goplugin.Client {
 	return goplugin.NewClient(&goplugin.ClientConfig{
-		HandshakeConfig:  plugins.Handshake(),
-		Plugins:          goplugin.PluginSet{plugins.ServiceName: &plugins.Bridge{}},
-		Cmd:              cmd,
+		HandshakeConfig: plugins.Handshake(),
+		Plugins:         goplugin.PluginSet{plugins.ServiceName: &plugins.Bridge{}},
+		RunnerFunc: func(_ hclog.Logger, spec *exec.Cmd, _ string) (runner.Runner, error) {
+			return run, run.prepare(spec)
+		},
+		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: sockets},
 		SkipHostEnv:      true,
 		AutoMTLS:         true,
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},

@@ -18,6 +18,7 @@ import (
 
 	"github.com/weftrun/weft/bus"
 	"github.com/weftrun/weft/cmd/internal/debug"
+	"github.com/weftrun/weft/cmd/internal/guard"
 	"github.com/weftrun/weft/cmd/internal/settings"
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/core/apiserver"
@@ -264,14 +265,15 @@ func pluginConfig(s *settings.Settings, log *slog.Logger) (host.Config, error) {
 		return host.Config{}, fmt.Errorf("plugins.memory: %w", err)
 	}
 	c := host.Config{
-		Folder: s.Plugins.Folder, DecideTimeout: s.Plugins.DecideTimeout, Memory: memory, Mark: s.Data, Logger: log,
+		Folder: s.Plugins.Folder, DecideTimeout: s.Plugins.DecideTimeout, Memory: memory, Mark: s.Data,
+		Guard: []string{self, guard.Argument}, Logger: log,
 	}
 	if len(s.Plugins.Builtin) > 0 {
 		args := []string{"plugin", "--kinds=" + strings.Join(s.Plugins.Builtin, ",")}
 		if s.DebugSockets {
 			args = append(args, "--debug-socket="+Paths{s.Data}.DebugSocket("plugin"))
 		}
-		c.Plugins = append(c.Plugins, host.Plugin{Name: builtinPlugin, Command: self, Args: args})
+		c.Plugins = append(c.Plugins, host.Plugin{Name: builtinPlugin, Command: self, Args: args, Childless: true})
 	}
 	for _, p := range s.Plugins.Run {
 		c.Plugins = append(c.Plugins, host.Plugin{Name: p.Name, Command: p.Command, Args: p.Args, Env: p.Env, Kinds: p.Kinds})

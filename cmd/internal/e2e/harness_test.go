@@ -28,6 +28,7 @@ var roles = map[string]func() int{
 	"riddle":   func() int { return serveRiddles(riddleV1) },
 	"riddle-2": func() int { return serveRiddles(riddleV2) },
 	"deaf":     serveDeaf,
+	"confined": runConfined,
 }
 
 var built struct {

@@ -23,10 +23,15 @@ import (
 // come of it, so that none can hide: see marked.
 func member(t *testing.T, data string, args ...string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, daemon: &daemon{data: data, out: &lockedBuffer{}, ended: make(chan struct{})}}
-	c.cmd = exec.Command(weftBinary(t), args...)
+	return memberBy(t, data, exec.Command(weftBinary(t), args...))
+}
+
+// memberBy is member with a command that leads to weft.
+func memberBy(t *testing.T, data string, cmd *exec.Cmd) *cluster {
+	t.Helper()
+	c := &cluster{t: t, daemon: &daemon{data: data, cmd: cmd, out: &lockedBuffer{}, ended: make(chan struct{})}}
 	// Every process of Weft is given TMPDIR, and none needs anything there.
-	c.cmd.Dir, c.cmd.Env = data, append(c.environment(), "TMPDIR="+data)
+	c.cmd.Dir, c.cmd.Env = data, append(append(c.environment(), "TMPDIR="+data), cmd.Env...)
 	c.cmd.Stdout, c.cmd.Stderr = c.out, c.out
 	c.cmd.SysProcAttr = endWithThisProcess()
 	c.cmd.WaitDelay = time.Second
@@ -39,7 +44,7 @@ func member(t *testing.T, data string, args ...string) *cluster {
 	}()
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("weft %s said:\n%s", strings.Join(args, " "), c.out)
+			t.Logf("weft %s said:\n%s", strings.Join(cmd.Args[1:], " "), c.out)
 		}
 		_ = c.cmd.Process.Kill() // it may have ended
 		<-c.ended

@@ -40,7 +40,7 @@ spec:
           spec:
             type: object
             properties:
-              do: {type: string, description: "spin, block, slow, leak, steal, fork, fail, or nothing", default: nothing}
+              do: {type: string, description: "spin, block, slow, leak, steal, fork, hide, fail, or nothing", default: nothing}
           status:
             type: object
             properties:
@@ -102,6 +102,30 @@ func serveDeaf() int {
 	return serveRiddles(riddleV1)
 }
 
+// hidden is the process that hide has started, by the number that its host
+// knows.
+var hidden = sync.OnceValues(func() (int, error) {
+	cmd := exec.Command("sh", "-c", "(read -r pid rest </proc/self/stat; echo $pid; exec sleep 1000 </dev/null >/dev/null 2>&1 3<&- 4>&-) &")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	out, err := cmd.Output()
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(out)))
+})
+
+// hide leaves a process of which nothing tells where it comes from: not its
+// parent, which has ended, nor session, group, environment or files.
+func hide(parent core.Object) (core.Decision, error) {
+	pid, err := hidden()
+	if err != nil {
+		return core.Decision{}, err
+	}
+	status, err := plugins.WithStatus(parent, map[string]any{"answer": "hidden", "pid": pid})
+	return core.Decision{Status: status}, err
+}
+
 type riddles struct{ description core.Description }
 
 func (r riddles) Describe() core.Description       { return r.description }
@@ -135,6 +159,8 @@ func (riddles) Decide(_ context.Context, seen core.Observation) (core.Decision, 
 		}}}, nil
 	case "fork":
 		return fork(seen.Parent)
+	case "hide":
+		return hide(seen.Parent)
 	case "fail":
 		return core.Decision{}, fmt.Errorf("there is no answer to %s", seen.Parent.GetName())
 	}
