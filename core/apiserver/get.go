@@ -58,6 +58,9 @@ func parseRevision(text string) (int64, error) {
 // that says that it is too large. It is the newest state at some moment of the
 // call: a server that may have been overtaken answers ServiceUnavailable.
 func (s *Server) atLeast(ctx context.Context, revision int64) (core.Snapshot, error) {
+	if s.Client.Snapshot().Revision() >= revision { // no timer is needed
+		return s.Client.WaitFor(ctx, revision)
+	}
 	wait, cancel := context.WithTimeout(ctx, freshWait)
 	defer cancel()
 	newer, err := s.Client.WaitFor(wait, revision)
