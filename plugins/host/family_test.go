@@ -37,14 +37,22 @@ func leak() {
 // forkingMain is a plugin that leaves a process of its own, which has its pipes
 // and is in a session of its own, so that no group has them both.
 func forkingMain() {
-	cmd := exec.Command("sh", "-c", "read -r pid rest < /proc/self/stat; echo forked $pid; exec sleep 1000") // the pid that the host knows
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	cmd := exec.Command("sh", "-c", "read -r pid rest < /proc/self/stat; echo $pid; exec sleep 1000 >&2") // the pid that the host knows
+	cmd.Stderr = os.Stderr
+	said, err := cmd.StdoutPipe()
+	if err != nil {
+		os.Exit(1)
+	}
 	cmd.ExtraFiles = []*os.File{os.NewFile(3, "lifeline"), os.NewFile(4, "end")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err := cmd.Start()
+	err = cmd.Start()
+	if err == nil {
+		var child int
+		_, err = fmt.Fscan(said, &child)
+		fmt.Fprintln(os.Stderr, "forked", child)
+	}
 	if err == nil {
 		if os.Getenv("WEFT_TEST_ENDS") != "" {
-			time.Sleep(100 * time.Millisecond) // so that it can say its pid
 			os.Exit(1)
 		}
 		err = plugins.Serve(scripted{})
