@@ -118,7 +118,7 @@ func (c *Conn) GetBlob(ctx context.Context, name string) (bus.BlobInfo, io.ReadC
 	if err == nil {
 		var info *jetstream.ObjectInfo
 		if info, err = object.Info(); err == nil {
-			return blobInfo(info), &blobReader{object: object, name: name, cancel: cancel, left: int64(info.Size)}, nil
+			return blobInfo(info), &blobReader{object: object, what: "blob " + name, cancel: cancel, left: int64(info.Size)}, nil
 		}
 	}
 	cancel()
@@ -129,7 +129,7 @@ func (c *Conn) GetBlob(ctx context.Context, name string) (bus.BlobInfo, io.ReadC
 // is right.
 type blobReader struct {
 	object jetstream.ObjectResult
-	name   string
+	what   string // for errors
 	cancel context.CancelFunc
 	left   int64
 }
@@ -142,13 +142,13 @@ func (b *blobReader) Read(p []byte) (int, error) {
 		return n, nil
 	case errors.Is(err, io.EOF) && b.left == 0:
 		if err := b.object.Error(); err != nil {
-			return n, fmt.Errorf("read blob %s: %w", b.name, translate(err))
+			return n, fmt.Errorf("read %s: %w", b.what, translate(err))
 		}
 		return n, io.EOF
 	case errors.Is(err, io.EOF):
-		return n, fmt.Errorf("read blob %s: %d bytes are missing: %w", b.name, b.left, bus.ErrUnavailable)
+		return n, fmt.Errorf("read %s: %d bytes are missing: %w", b.what, b.left, bus.ErrUnavailable)
 	}
-	return n, fmt.Errorf("read blob %s: %w", b.name, translate(err))
+	return n, fmt.Errorf("read %s: %w", b.what, translate(err))
 }
 
 func (b *blobReader) Close() error {

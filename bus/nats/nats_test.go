@@ -17,6 +17,7 @@ import (
 	"github.com/weftrun/weft/bus/bustest"
 	"github.com/weftrun/weft/bus/creds"
 	"github.com/weftrun/weft/bus/nats"
+	"github.com/weftrun/weft/bus/nats/natstest"
 )
 
 // outside runs a server as an operator would, from the printed configuration.
@@ -39,24 +40,7 @@ func outside(t *testing.T, extra func(*server.Options)) (*server.Server, *creds.
 	if extra != nil {
 		extra(o)
 	}
-	return run(t, o), a
-}
-
-func run(t *testing.T, o *server.Options) *server.Server {
-	t.Helper()
-	s, err := server.NewServer(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("not ready")
-	}
-	return s
+	return natstest.Run(t, o), a
 }
 
 func config(t *testing.T, s *server.Server, a *creds.Authority, who bus.Identity) nats.Config {
@@ -135,7 +119,7 @@ func TestReconnect(t *testing.T) {
 		t.Errorf("append without a server: %v", err)
 	}
 	options.TrustedKeys = nil // derived by the first server
-	run(t, options)
+	natstest.Run(t, options)
 	// Both come back by themselves, the core's subscription with it.
 	deadline := time.Now().Add(15 * time.Second)
 	for mended := false; !mended; {
@@ -216,7 +200,7 @@ func TestLeaseAfterRestart(t *testing.T) {
 	s.Shutdown()
 	s.WaitForShutdown()
 	options.TrustedKeys = nil // derived by the first server
-	run(t, options)
+	natstest.Run(t, options)
 	each := time.NewTicker(50 * time.Millisecond)
 	defer each.Stop()
 	for begin := time.Now(); ; <-each.C {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
+	"unicode"
 
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,7 +25,8 @@ const objectTime = 6 * time.Hour
 type ObjectConfig struct {
 	// URL is nats://HOST[:PORT]/BUCKET/NAME, or tls:// where the server asks
 	// for TLS; a user and password or a token may stand before the host. The
-	// port is 4222, and NAME may contain slashes. Required.
+	// port is 4222. BUCKET has letters, digits, - and _, up to 128, and NAME up
+	// to 512 bytes, which may be slashes. Required.
 	URL string
 	// CredsFile is a file of credentials as nsc writes them. Optional.
 	CredsFile string
@@ -34,21 +37,38 @@ type ObjectConfig struct {
 	Timeout time.Duration
 }
 
-// IsObjectURL tells whether text names an object and not a file.
+// IsObjectURL tells whether text names an object, by its scheme.
 func IsObjectURL(text string) bool {
-	return strings.HasPrefix(text, "nats://") || strings.HasPrefix(text, "tls://")
+	scheme, _, ok := strings.Cut(text, "://")
+	return ok && (strings.EqualFold(scheme, "nats") || strings.EqualFold(scheme, "tls"))
 }
 
-// parse returns the server's URL, the bucket and the object's name.
+// objectNameMax bounds an object's name, in bytes: it is a part of a subject.
+const objectNameMax = 512
+
+var bucketName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,128}$`)
+
+// Validate tells what is wrong with the URL.
+func (c *ObjectConfig) Validate() error {
+	_, _, _, err := c.parse()
+	return err
+}
+
+// parse returns the server's URL, the bucket and the object's name. Of what is
+// wrong as a whole nothing is shown: it may hold a password.
 func (c *ObjectConfig) parse() (server, bucket, name string, err error) {
 	u, err := url.Parse(c.URL)
-	if err != nil {
-		return "", "", "", fmt.Errorf("it is no URL; nats://HOST[:PORT]/BUCKET/NAME is expected: %w", bus.ErrRefused) // of which nothing is shown: it may hold a password
+	if err != nil || !IsObjectURL(c.URL) || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return "", "", "", errors.New("nats://HOST[:PORT]/BUCKET/NAME is expected, or tls:// in place of nats://")
 	}
 	bucket, name, _ = strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
-	if (u.Scheme != "nats" && u.Scheme != "tls") || u.Host == "" || bucket == "" || name == "" || u.RawQuery != "" || u.Fragment != "" {
-		u.User = nil
-		return "", "", "", fmt.Errorf("%s: nats://HOST[:PORT]/BUCKET/NAME is expected: %w", u, bus.ErrRefused)
+	switch {
+	case !bucketName.MatchString(bucket) || u.RawPath != "":
+		return "", "", "", fmt.Errorf("bucket %.130q: up to 128 letters, digits, - and _ are expected after the host, and the name after a slash", bucket)
+	case name == "" || len(name) > objectNameMax:
+		return "", "", "", fmt.Errorf("the name of the object, after the bucket, has %d bytes: 1 to %d are permitted", len(name), objectNameMax)
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return "", "", "", fmt.Errorf("name %q: control characters are not permitted", name)
 	}
 	at := url.URL{Scheme: u.Scheme, User: u.User, Host: u.Host}
 	return at.String(), bucket, name, nil
@@ -60,7 +80,14 @@ type Object struct {
 	conn   *natsgo.Conn
 	bucket jetstream.ObjectStore
 	name   string
+	lost   chan struct{} // closed when the connection has ended
 }
+
+// objectPing is the interval of the questions whether the server is still there;
+// the second one without an answer ends the connection.
+const objectPing = 10 * time.Second
+
+var errLost = fmt.Errorf("the connection to the server was lost: %w", bus.ErrUnavailable)
 
 // OpenObject connects to the server and finds the bucket; the object need not be
 // there. The caller closes it.
@@ -72,26 +99,31 @@ func OpenObject(ctx context.Context, c ObjectConfig) (*Object, error) {
 	if c.Timeout == 0 {
 		c.Timeout = 5 * time.Second
 	}
-	options := []natsgo.Option{natsgo.Name("weft backup"), natsgo.Timeout(c.Timeout)}
+	o := &Object{name: name, lost: make(chan struct{})}
+	options := []natsgo.Option{
+		natsgo.Name("weft backup"), natsgo.Timeout(c.Timeout),
+		// A transfer cannot go on over another connection.
+		natsgo.NoReconnect(), natsgo.PingInterval(objectPing), natsgo.MaxPingsOutstanding(1),
+		natsgo.ClosedHandler(func(*natsgo.Conn) { close(o.lost) }),
+	}
 	if c.CredsFile != "" {
 		options = append(options, natsgo.UserCredentials(c.CredsFile))
 	}
 	if c.CAFile != "" {
 		options = append(options, natsgo.RootCAs(c.CAFile))
 	}
-	conn, err := natsgo.Connect(server, options...)
+	o.conn, err = natsgo.Connect(server, options...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", translate(err))
 	}
-	o := &Object{conn: conn, name: name}
-	js, err := jetstream.New(conn)
+	js, err := jetstream.New(o.conn)
 	if err == nil {
 		asking, cancel := bounded(ctx, c.Timeout)
 		defer cancel()
 		o.bucket, err = js.ObjectStore(asking, bucket)
 	}
 	if err != nil {
-		conn.Close()
+		o.conn.Close()
 		return nil, explainBucket(bucket, err)
 	}
 	return o, nil
@@ -113,10 +145,35 @@ func explainBucket(bucket string, err error) error {
 // Close closes the connection.
 func (o *Object) Close() { o.conn.Close() }
 
+// transfer is a context of at most objectTime that ends with the connection too.
+func (o *Object) transfer(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := bounded(ctx, objectTime)
+	ctx, lose := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-o.lost:
+			lose(errLost)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		lose(nil)
+		cancel()
+	}
+}
+
+// lostOr is what a transfer failed with: that the connection was lost, or err.
+func lostOr(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errLost) {
+		return cause
+	}
+	return translate(err)
+}
+
 // Put stores what r gives, in the place of an object of that name. When r or the
 // transfer fails, or the process is killed, that one stays as it was.
 func (o *Object) Put(ctx context.Context, r io.Reader) error {
-	ctx, cancel := bounded(ctx, objectTime)
+	ctx, cancel := o.transfer(ctx)
 	defer cancel()
 	content := &remembering{r: r}
 	_, err := o.bucket.Put(ctx, jetstream.ObjectMeta{
@@ -126,7 +183,7 @@ func (o *Object) Put(ctx context.Context, r io.Reader) error {
 	case content.err != nil: // the bucket has removed what it had
 		return content.err
 	case err != nil:
-		return fmt.Errorf("store object %s: %w", o.name, translate(err))
+		return fmt.Errorf("store object %s: %w", o.name, lostOr(ctx, err))
 	}
 	return nil
 }
@@ -148,14 +205,15 @@ func (r *remembering) Read(p []byte) (int, error) {
 // Get returns the object's content, which ends with io.EOF only if it is whole
 // and has its digest. The caller closes it.
 func (o *Object) Get(ctx context.Context) (io.ReadCloser, error) {
-	ctx, cancel := bounded(ctx, objectTime)
+	ctx, cancel := o.transfer(ctx)
 	object, err := o.bucket.Get(ctx, o.name)
 	if err == nil {
 		var info *jetstream.ObjectInfo
 		if info, err = object.Info(); err == nil {
-			return &blobReader{object: object, name: o.name, cancel: cancel, left: int64(info.Size)}, nil
+			return &blobReader{object: object, what: "object " + o.name, cancel: cancel, left: int64(info.Size)}, nil
 		}
 	}
+	err = lostOr(ctx, err)
 	cancel()
-	return nil, fmt.Errorf("read object %s: %w", o.name, translate(err))
+	return nil, fmt.Errorf("read object %s: %w", o.name, err)
 }

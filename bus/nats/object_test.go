@@ -8,38 +8,13 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	natsgo "github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/weftrun/weft/bus"
 	"github.com/weftrun/weft/bus/nats"
+	"github.com/weftrun/weft/bus/nats/natstest"
 )
-
-// objectServer runs a server with a bucket "weft" for the user ada, whose
-// password is in the URL that it returns.
-func objectServer(t *testing.T) (url string) {
-	t.Helper()
-	s := run(t, &server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
-		Users: []*server.User{{Username: "ada", Password: "lovelace"}},
-	})
-	url = "nats://ada:lovelace@" + s.Addr().String()
-	conn, err := natsgo.Connect(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err == nil {
-		_, err = js.CreateObjectStore(t.Context(), jetstream.ObjectStoreConfig{Bucket: "weft"})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return url
-}
 
 func openObject(t *testing.T, url string) *nats.Object {
 	t.Helper()
@@ -65,7 +40,7 @@ func wantObject(t *testing.T, o *nats.Object, want []byte) {
 
 // TestObject: an object is replaced as a whole, or stays as it was.
 func TestObject(t *testing.T) {
-	o := openObject(t, objectServer(t)+"/weft/backups/one")
+	o := openObject(t, natstest.Objects(t, "weft")+"/weft/backups/one")
 	if _, err := o.Get(t.Context()); !errors.Is(err, bus.ErrNotFound) {
 		t.Errorf("of what is not there: %v", err)
 	}
@@ -96,6 +71,32 @@ func TestObject(t *testing.T) {
 	wantObject(t, o, []byte("second"))
 }
 
+// TestObjectLost: when the server goes away in the middle, that is said at once.
+func TestObjectLost(t *testing.T) {
+	s := natstest.Run(t, &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir()})
+	natstest.Bucket(t, s.ClientURL(), "weft")
+	o := openObject(t, s.ClientURL()+"/weft/one")
+	if err := o.Put(t.Context(), bytes.NewReader(make([]byte, 64<<20))); err != nil {
+		t.Fatal(err)
+	}
+	r, err := o.Get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }() // only read
+	started := time.Now()
+	err = o.Put(t.Context(), &cancelling{left: 4 << 20, cancel: s.Shutdown})
+	if !errors.Is(err, bus.ErrUnavailable) || !strings.Contains(err.Error(), "was lost") {
+		t.Errorf("got %v", err)
+	}
+	if n, err := io.Copy(io.Discard, r); !errors.Is(err, bus.ErrUnavailable) {
+		t.Errorf("%d bytes were read, and then %v", n, err)
+	}
+	if took := time.Since(started); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 type failing struct{ err error }
 
 func (f *failing) Read([]byte) (int, error) { return 0, f.err }
@@ -116,13 +117,20 @@ func (c *cancelling) Read(p []byte) (int, error) {
 }
 
 func TestObjectRefused(t *testing.T) {
-	url := objectServer(t)
+	url := natstest.Objects(t, "weft")
 	for name, tt := range map[string]struct{ url, want string }{
 		"no bucket":      {url + "/other/one", "make it first"},
-		"no name":        {url + "/weft", "nats://HOST[:PORT]/BUCKET/NAME is expected"},
+		"no name":        {url + "/weft", "has 0 bytes: 1 to 512 are permitted"},
+		"long name":      {url + "/weft/" + strings.Repeat("x", 513), "has 513 bytes: 1 to 512 are permitted"},
+		"hostile name":   {url + "/weft/a%00b", "control characters are not permitted"},
+		"hostile bucket": {url + "/we.ft/one", "letters, digits, - and _"},
+		"escaped slash":  {url + "/we%2fft/one", "letters, digits, - and _"},
+		"nothing":        {"nats://", "nats://HOST[:PORT]/BUCKET/NAME is expected"},
+		"no host":        {"nats:///weft/one", "nats://HOST[:PORT]/BUCKET/NAME is expected"},
+		"a query":        {url + "/weft/one?a=b", "nats://HOST[:PORT]/BUCKET/NAME is expected"},
 		"wrong password": {strings.Replace(url, "lovelace", "byron", 1) + "/weft/one", "Authorization Violation"},
 		"nobody there":   {"nats://127.0.0.1:1/weft/one", "connect to NATS"},
-		"no URL":         {"nats://ada:love lace@%/weft/one", "it is no URL"},
+		"no URL":         {"nats://ada:love lace@%/weft/one", "nats://HOST[:PORT]/BUCKET/NAME is expected"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := nats.OpenObject(t.Context(), nats.ObjectConfig{URL: tt.url})

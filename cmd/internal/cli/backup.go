@@ -65,6 +65,9 @@ All of it is read back and checked before this command says that it is written.
 }
 
 func (b *backupCommand) run(ctx context.Context, path string) error {
+	if err := place.Check(path); err != nil {
+		return err
+	}
 	key, secret, err := b.key()
 	if err != nil {
 		return err

@@ -12,9 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/weftrun/weft/bus/nats/natstest"
 )
 
 // TestBackup backs a cluster up while it is written to, restores it on a folder
@@ -84,21 +82,22 @@ func TestBackup(t *testing.T) {
 // leaves the one before.
 func TestBackupInObjectStore(t *testing.T) {
 	t.Parallel()
-	store := objectStore(t, "backups")
-	place := "nats://ada:lovelace@" + store + "/backups/weft/one"
+	server := natstest.Objects(t, "backups")
+	anyone := strings.Replace(server, "ada:lovelace@", "", 1)
+	place := server + "/backups/weft/one"
 	data := newData(t, "")
 	c := member(t, data, "core")
 	c.said("core is ready")
 	c.apply(numberedMaps(50))
 	key := filepath.Join(data, "one.key")
 	said := c.must("backup", "--key-file", key, place)
-	wantText(t, said, "wrote nats://"+store+"/backups/weft/one", "encrypted with key")
+	wantText(t, said, "wrote "+anyone+"/backups/weft/one", "encrypted with key")
 	if strings.Contains(said, "lovelace") {
 		t.Errorf("it shows the password: %s", said)
 	}
 	wantText(t, c.must("backup", "--verify", "--key-file", key, place), "is whole")
-	c.refused("", []string{"make it first"}, "backup", "--key-file", key, "nats://ada:lovelace@"+store+"/none/one")
-	c.refused("", []string{"Authorization Violation"}, "backup", "--key-file", key, "nats://"+store+"/backups/one")
+	c.refused("", []string{"make it first"}, "backup", "--key-file", key, server+"/none/one")
+	c.refused("", []string{"Authorization Violation"}, "backup", "--key-file", key, anyone+"/backups/one")
 
 	for delay := 50 * time.Millisecond; delay < 400*time.Millisecond; delay *= 2 {
 		cmd := exec.Command(weftBinary(t), "backup", "--key-file", key, place)
@@ -117,40 +116,6 @@ func TestBackupInObjectStore(t *testing.T) {
 	other = member(t, other.data, "core")
 	other.said("core is ready")
 	other.must("get", "configmap", "m-50")
-}
-
-// objectStore runs a NATS server with a bucket until the test ends, and returns
-// its address. Its user is ada, the password lovelace.
-func objectStore(t *testing.T, bucket string) string {
-	t.Helper()
-	s, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
-		Users: []*server.User{{Username: "ada", Password: "lovelace"}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the NATS server is not ready")
-	}
-	conn, err := nats.Connect(s.ClientURL(), nats.UserInfo("ada", "lovelace"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err == nil {
-		_, err = js.CreateObjectStore(t.Context(), jetstream.ObjectStoreConfig{Bucket: bucket})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.Addr().String()
 }
 
 // TestKilledRestore kills restores at all moments: the folder is then as it was,

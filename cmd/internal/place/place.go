@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -37,19 +38,47 @@ func (a *Access) object(ctx context.Context, url string) (*nats.Object, error) {
 	return nats.OpenObject(ctx, nats.ObjectConfig{URL: url, CredsFile: a.Credentials, CAFile: a.CA})
 }
 
-// Shown is a place without the password or the token in it.
+// Shown is a place as it may be printed: without the password or the token in
+// it, and not longer than a line.
 func Shown(path string) string {
-	u, err := url.Parse(path)
-	if err != nil || u.User == nil {
-		return path
+	if nats.IsObjectURL(path) {
+		u, err := url.Parse(path)
+		if err != nil {
+			scheme, _, _ := strings.Cut(path, "://")
+			return scheme + "://..." // who knows what part of it is the password
+		}
+		u.User = nil
+		path = u.String()
 	}
-	u.User = nil
-	return u.String()
+	if len(path) > shownMax {
+		return path[:shownMax] + "..."
+	}
+	return path
+}
+
+const shownMax = 200
+
+// Check tells why path is no place, before anything is done for it. It asks
+// nobody.
+func Check(path string) error {
+	scheme, _, isURL := strings.Cut(path, "://")
+	switch {
+	case path == "":
+		return errors.New("where it is kept is required: a file, -, or nats://HOST[:PORT]/BUCKET/NAME")
+	case isURL && !nats.IsObjectURL(path):
+		return fmt.Errorf("%.20s:// is not known, nats:// and tls:// are; for others use - and a pipe", scheme)
+	case isURL:
+		return (&nats.ObjectConfig{URL: path}).Validate()
+	}
+	return nil
 }
 
 // Open returns what is kept at path, from its begin; of "-" that is in. The
 // caller closes it.
 func Open(ctx context.Context, path string, in io.Reader, a Access) (io.ReadCloser, error) {
+	if err := Check(path); err != nil {
+		return nil, err
+	}
 	switch {
 	case path == "-":
 		return io.NopCloser(in), nil
@@ -105,19 +134,22 @@ func Seekable(ctx context.Context, path string, in io.Reader, a Access) (content
 	return file, done, nil
 }
 
-// Keep keeps content at path once check, which reads it, says that it is whole;
+// Keep keeps content at path once whole, which reads it, says that it is;
 // it is called twice for what is stored elsewhere: while it is sent, and when it
 // is read back. What was there before is replaced by what is whole, or stays.
-func Keep(ctx context.Context, path string, content io.Reader, check func(io.Reader) error, a Access) error {
+func Keep(ctx context.Context, path string, content io.Reader, whole func(io.Reader) error, a Access) error {
+	if err := Check(path); err != nil {
+		return err
+	}
 	if !nats.IsObjectURL(path) {
-		return keepFile(path, content, check)
+		return keepFile(path, content, whole)
 	}
 	object, err := a.object(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer object.Close()
-	sending := checked(content, check)
+	sending := checked(content, whole)
 	err = object.Put(ctx, sending)
 	sending.Close()
 	if err != nil {
@@ -127,29 +159,29 @@ func Keep(ctx context.Context, path string, content io.Reader, check func(io.Rea
 	if err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
-	if err := errors.Join(check(stored), stored.Close()); err != nil {
+	if err := errors.Join(whole(stored), stored.Close()); err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
 	return nil
 }
 
-// checking gives what content gives, and ends with an error unless check, which
+// checking gives what content gives, and ends with an error unless whole, which
 // reads it at the same time, has none.
 type checking struct {
 	content io.Reader
 	to      *io.PipeWriter
-	done    chan struct{} // closed when check has ended
-	result  error         // of check; valid then
+	done    chan struct{} // closed when whole has ended
+	result  error         // of whole; valid then
 	err     error         // the end
 }
 
 // checked returns one; it is to be closed.
-func checked(content io.Reader, check func(io.Reader) error) *checking {
+func checked(content io.Reader, whole func(io.Reader) error) *checking {
 	from, to := io.Pipe()
 	c := &checking{content: content, to: to, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
-		c.result = check(from)
+		c.result = whole(from)
 		_ = from.CloseWithError(c.result) // what is still sent has nobody to read it
 	}()
 	return c
@@ -188,7 +220,7 @@ func (c *checking) Close() {
 }
 
 // keepFile keeps a file under path once it was read back and is whole.
-func keepFile(path string, content io.Reader, check func(io.Reader) error) (err error) {
+func keepFile(path string, content io.Reader, whole func(io.Reader) error) (err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {
 		return err
@@ -206,7 +238,7 @@ func keepFile(path string, content io.Reader, check func(io.Reader) error) (err 
 	if err != nil {
 		return err
 	}
-	if err = errors.Join(check(back), back.Close()); err != nil {
+	if err = errors.Join(whole(back), back.Close()); err != nil {
 		return err
 	}
 	if err = os.Rename(file.Name(), path); err != nil {

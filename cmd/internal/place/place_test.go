@@ -9,38 +9,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nats-io/nats-server/v2/server"
-	natsgo "github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
+	"github.com/weftrun/weft/bus/nats/natstest"
 	"github.com/weftrun/weft/cmd/internal/place"
 )
 
 // places are a file and an object.
 func places(t *testing.T) map[string]string {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
-	conn, err := natsgo.Connect(s.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err == nil {
-		_, err = js.CreateObjectStore(t.Context(), jetstream.ObjectStoreConfig{Bucket: "weft"})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return map[string]string{"file": filepath.Join(t.TempDir(), "one"), "object": s.ClientURL() + "/weft/one"}
+	return map[string]string{"file": filepath.Join(t.TempDir(), "one"), "object": natstest.Objects(t, "weft") + "/weft/one"}
 }
 
 var errCut = errors.New("it ends too early")
@@ -123,10 +99,24 @@ type errReader struct{ err error }
 
 func (e errReader) Read([]byte) (int, error) { return 0, e.err }
 
+// TestCheck: what is no place is refused before anything is done for it.
+func TestCheck(t *testing.T) {
+	for path, want := range map[string]string{
+		"": "is required", "s3://bucket/one": "s3:// is not known, nats:// and tls:// are", "nats://host/b": "the name of the object",
+		"-": "", "some/file": "", "nats://host/b/n": "", "TLS://host/b/n/m": "",
+	} {
+		if err := place.Check(path); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", path, err, want)
+		}
+	}
+}
+
 func TestShown(t *testing.T) {
 	for in, want := range map[string]string{
 		"nats://ada:lovelace@host/b/n": "nats://host/b/n", "tls://token@host:1/b/n": "tls://host:1/b/n",
-		"nats://host/b/n": "nats://host/b/n", "some/file": "some/file", "-": "-",
+		"nats://ada:love lace@%/b/n": "nats://...", "NATS://ada:lovelace@host/b/n": "nats://host/b/n",
+		strings.Repeat("x", 300): strings.Repeat("x", 200) + "...",
+		"nats://host/b/n":        "nats://host/b/n", "some/file": "some/file", "-": "-",
 	} {
 		if got := place.Shown(in); got != want {
 			t.Errorf("%s is shown as %s, want %s", in, got, want)
