@@ -1,7 +1,11 @@
 package registry
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	_ "embed" // for the merge rules
+	"encoding/gob"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -10,16 +14,33 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
-	"k8s.io/client-go/applyconfigurations"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+	merge "sigs.k8s.io/structured-merge-diff/v6/typed"
 
 	"github.com/weftrun/weft/core"
 )
 
-// builtinTypes knows the merge rules of Kubernetes' types. Parsing them costs
-// about 70 ms and 1 MB, so that waits for the first write that needs them.
+//go:generate go run ./internal/gen merge.gob.gz
+
+// mergeRules are the []schema.TypeDef of Kubernetes' types, as client-go has
+// them: their YAML takes a tenth of a second, and so would the first write.
+//
+//go:embed merge.gob.gz
+var mergeRules []byte
+
+// builtinTypes knows the merge rules of Kubernetes' types. Reading them takes
+// some milliseconds and 1 MB, so that waits for the first write that needs them.
 var builtinTypes = sync.OnceValue(func() managedfields.TypeConverter {
-	return applyconfigurations.NewTypeConverter(core.Scheme())
+	gob.Register(map[any]any{}) // of defaults
+	var p merge.Parser
+	zip, err := gzip.NewReader(bytes.NewReader(mergeRules))
+	if err == nil {
+		err = gob.NewDecoder(zip).Decode(&p.Schema.Types)
+	}
+	if err != nil {
+		panic(fmt.Errorf("merge rules of Kubernetes' types: %w", err)) // they are a part of the program
+	}
+	return managedfields.NewSchemeTypeConverter(core.Scheme(), &p)
 })
 
 type managerKey struct{ version, subresource string }
