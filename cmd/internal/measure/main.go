@@ -90,7 +90,7 @@ func parse(args []string, out io.Writer) (*options, error) {
 	f.IntVar(&o.replicas, "replicas", 1000, "replicas of the Deployment")
 	f.IntVar(&o.completions, "completions", 1000, "completions of the Job, a tenth of them at a time")
 	f.IntVar(&o.objects, "objects", 10000, "objects to list")
-	f.IntVar(&o.creates, "creates", 2000, "objects to create for each rate, at most")
+	f.IntVar(&o.creates, "creates", 8000, "objects to create for each rate, at most")
 	f.Float64Var(&o.churnDays, "churn", 1, "days whose volume of writes is written")
 	f.DurationVar(&o.churnTime, "churn-time", 90*time.Second, "how long that may take")
 	f.StringVar(&o.programs, "programs", "bin/bench", "folder of the guests to compare, which .ci/bench-programs builds")

@@ -31,8 +31,12 @@ func measureWrites(ctx context.Context, b *bench) error {
 		if clients == 1 {
 			count = max(b.creates/4, 1)
 		}
+		connected, err := b.connect(ctx, clients)
+		if err != nil {
+			return err
+		}
 		took, err := b.costs(fmt.Sprintf("CPU of %d, %d at once", count, clients), func() error {
-			return b.spread(ctx, clients, count, func(ctx context.Context, c *cluster, i int) error {
+			return spread(ctx, connected, count, func(ctx context.Context, c *cluster, i int) error {
 				_, err := c.CoreV1().ConfigMaps("default").Create(ctx, configMap(fmt.Sprintf("c%d-%d", clients, i)), metav1.CreateOptions{})
 				return err
 			})
@@ -45,16 +49,29 @@ func measureWrites(ctx context.Context, b *bench) error {
 	return b.measureWatch(ctx)
 }
 
-// spread has work done count times by clients with connections of their own.
-func (c *cluster) spread(ctx context.Context, clients, count int, work func(ctx context.Context, c *cluster, i int) error) error {
-	var next atomic.Int64
+// connect makes clients with a connection each.
+func (c *cluster) connect(ctx context.Context, clients int) ([]*cluster, error) {
+	all := make([]*cluster, clients)
 	group, ctx := errgroup.WithContext(ctx)
-	for range clients {
+	for i := range all {
 		clientset, err := c.client()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		own := &cluster{Clientset: clientset}
+		all[i] = &cluster{Clientset: clientset}
+		group.Go(func() error {
+			_, err := clientset.CoreV1().Namespaces().Get(ctx, "default", metav1.GetOptions{})
+			return err
+		})
+	}
+	return all, group.Wait()
+}
+
+// spread has work done count times by clients, each of which does one at a time.
+func spread(ctx context.Context, clients []*cluster, count int, work func(ctx context.Context, c *cluster, i int) error) error {
+	var next atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for _, own := range clients {
 		group.Go(func() error {
 			for i := int(next.Add(1)); i <= count; i = int(next.Add(1)) {
 				if err := work(ctx, own, i); err != nil {
@@ -65,6 +82,15 @@ func (c *cluster) spread(ctx context.Context, clients, count int, work func(ctx 
 		})
 	}
 	return group.Wait()
+}
+
+// spread has work done count times by so many clients, with new connections.
+func (c *cluster) spread(ctx context.Context, clients, count int, work func(ctx context.Context, c *cluster, i int) error) error {
+	connected, err := c.connect(ctx, clients)
+	if err != nil {
+		return err
+	}
+	return spread(ctx, connected, count, work)
 }
 
 // measureWatch times writes from the request until a watch tells of them.
