@@ -139,13 +139,13 @@ func (b *body) begin() {
 
 // Close sends what is held back and ends the answer.
 func (b *body) Close() error {
-	defer func() { _ = b.control.SetWriteDeadline(time.Time{}) }()
-	if b.out == nil {
+	if b.out == nil { // so it has no deadline either
 		b.w.Header().Set("Content-Length", strconv.Itoa(len(b.held)))
 		b.w.WriteHeader(b.code)
 		_, err := b.w.Write(b.held)
 		return err
 	}
+	defer func() { _ = b.control.SetWriteDeadline(time.Time{}) }()
 	if b.zip == nil {
 		return nil
 	}

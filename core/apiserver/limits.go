@@ -62,21 +62,41 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		return nil, failure(http.StatusUnsupportedMediaType, "UnsupportedMediaType", fmt.Sprintf("the body's content encoding %q is not supported", e))
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTime)) // not every writer can
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	body, err := readInTime(http.NewResponseController(w), http.MaxBytesReader(w, r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		return nil, errTooLarge(limit)
 	case err != nil:
-		// The deadline stays: net/http reads what is left of a body before it
-		// answers, and would wait for ever for one that does not come.
 		w.Header().Set("Connection", "close")
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("read the request's body: %v", err))
 	}
-	_ = control.SetReadDeadline(time.Time{})
 	return body, nil
+}
+
+// readInTime reads all of a request's body, which has to come within bodyTime.
+// Nearly all bodies are there already: a deadline for each would have HTTP/2's
+// own goroutine woken twice, so one is set only when the time is over.
+func readInTime(control *http.ResponseController, body io.Reader) ([]byte, error) {
+	over := make(chan struct{})
+	timer := time.AfterFunc(bodyTime, func() {
+		_ = control.SetReadDeadline(time.Now()) // not every writer can
+		close(over)
+	})
+	data, err := io.ReadAll(body)
+	inTime := timer.Stop()
+	if !inTime {
+		<-over // nobody uses the writer when its handler has ended
+	}
+	switch {
+	case err == nil && !inTime: // it came at the last moment
+		_ = control.SetReadDeadline(time.Time{})
+	case err != nil && inTime:
+		// net/http reads what is left of a body before it answers, and would
+		// wait for ever for one that does not come.
+		_ = control.SetReadDeadline(time.Now().Add(bodyTime))
+	}
+	return data, err
 }
 
 // checkDepth refuses JSON that nests deeper than maxDepth, before any decoder
