@@ -25,6 +25,9 @@ const (
 	maxBurst = 100 * time.Millisecond
 	// minRest is how long a guest above its limit rests, at least.
 	minRest = 50 * time.Microsecond
+	// breath is how many slices a guest may have before goroutines that are
+	// assigned to its thread have their turn.
+	breath = 4
 )
 
 // pace measures and bounds one instance's use of processors. All but spent
@@ -45,6 +48,7 @@ type pace struct {
 	running bool         // it has a slot, and keeps its thread
 	patient bool         // the thread lets others go first
 	keen    bool         // it used up the last slice
+	kept    int          // slices that ended with the slot kept
 	last    int64        // of time, when its present slice began
 	budget  int64
 	used    time.Duration // since it last offered its slot
@@ -79,17 +83,32 @@ func (p *pace) refill() int64 {
 		return p.budget
 	}
 	p.keen = true
-	p.stop()
-	ok, waited := p.turns.offer(p.turn, p.used, p.done)
+	kept := p.turns.offer(p.turn, p.used)
 	p.used = 0
-	if !ok {
-		p.lost()
-	}
-	if !waited {
+	switch {
+	case !kept:
+		p.stop()
+		if !p.turns.wait(p.turn, p.done) {
+			p.lost()
+		}
+		p.start()
+	case p.breath():
+		p.stop()
 		runtime.Gosched()
+		p.start()
+	default:
+		p.yield()
 	}
-	p.start()
 	return p.budget
+}
+
+// breath tells whether the guest, which keeps its slot, is to let goroutines go
+// first that Go has assigned to the same thread. Not every time: Go wakes another
+// thread for that. They seldom wait for it, as there are fewer slots than Go has
+// processors, and when Go itself has to stop the guest, its next call of refill does.
+func (p *pace) breath() bool {
+	p.kept++
+	return p.kept%breath == 0
 }
 
 func now() int64 { return int64(time.Since(epoch)) }
@@ -120,10 +139,17 @@ func (p *pace) count() time.Duration {
 func (p *pace) start() {
 	runtime.LockOSThread()
 	if p.keen {
+		p.yield()
+	}
+	p.last = p.time()
+}
+
+// yield has the thread let others go first.
+func (p *pace) yield() {
+	if !p.patient {
 		p.patient = true
 		yield(true)
 	}
-	p.last = p.time()
 }
 
 func (p *pace) stop() {

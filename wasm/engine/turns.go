@@ -84,23 +84,22 @@ func (t *turns) leave(p *turn, used time.Duration) {
 }
 
 // offer gives up a slot that was used for so long if someone who had less waits
-// for it, or if there are fewer slots now, and waits for the next one. It reports whether it keeps or has one
-// again, and if it had to wait.
-func (t *turns) offer(p *turn, used time.Duration, done <-chan struct{}) (ok, waited bool) {
+// for it, or if there are fewer slots now. It reports whether it keeps it; if
+// not, wait is to be called.
+func (t *turns) offer(p *turn, used time.Duration) (kept bool) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	p.had += p.weighted(used)
 	if t.taken <= t.slots && (len(t.waiting) == 0 || t.waiting[0].had >= p.had) {
 		t.floor = max(t.floor, p.had)
 		if len(t.waiting) > 0 {
 			t.floor = min(t.floor, t.waiting[0].had)
 		}
-		t.mu.Unlock()
-		return true, false
+		return true
 	}
 	t.pass()
 	heap.Push(&t.waiting, p)
-	t.mu.Unlock()
-	return t.wait(p, done), true
+	return false
 }
 
 // pass hands a slot on. The caller holds mu.
@@ -120,6 +119,8 @@ func (t *turns) admit() {
 	next.ready <- struct{}{}
 }
 
+// wait waits for the slot of one that queues. It returns false, without one, if
+// done is closed.
 func (t *turns) wait(p *turn, done <-chan struct{}) bool {
 	select {
 	case <-p.ready:
