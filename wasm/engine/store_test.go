@@ -60,7 +60,7 @@ func writeForEver(dir string) error {
 
 // entries are the files of compiled code in the cache of dir.
 func entries(dir string) []string {
-	all, _ := filepath.Glob(filepath.Join(dir, "cache", "v4", "wazero-*", "*"))
+	all, _ := filepath.Glob(filepath.Join(dir, "cache", "v5", "wazero-*", "*"))
 	return all
 }
 

@@ -4,7 +4,8 @@ package meter
 type check struct {
 	before int
 	weight int64
-	nested bool // of a loop that rewrite nests, see nest.go
+	nested bool  // of a loop that rewrite nests, see nest.go
+	moves  int64 // of such a loop: the weight of what is passed to its beginning
 }
 
 // kind is one of the reasons for which there are checks. A set of them is the
@@ -40,12 +41,12 @@ type rewriter struct {
 
 	frames []frame // of analyse
 	checks []check // what it found, the last place first
-	calls  int     // and loops that it found
+	calls  int     // that it found
+	loops  int     // that it is in
 	open   bool    // it found a call of what is not closed
 	self   uint32  // the function that it is about
 
 	nest nest // of rewrite
-	pad  bool // of rewrite: the next check is to align, see align.go
 
 	bodies [][]byte // rewritten
 	used   [numHelpers]bool
@@ -119,7 +120,8 @@ func (w *rewriter) function(f uint32) error {
 	rest := w.analyse() + w.code.locals/2
 	w.checked[f] = w.checked[f] && w.holds(cycleCheck) || rest > w.entryBound() && w.holds(treeCheck)
 	if w.checked[f] {
-		rest = w.insert(0, rest)
+		w.insert(0, rest)
+		rest = 0
 		w.info.Entries++
 	}
 	w.closed[f] = !w.open && len(w.checks) == 0
@@ -133,142 +135,244 @@ func (w *rewriter) holds(k kind) bool { return w.o.omit&k == 0 }
 
 // frame is a construct that analyse is within, from its end to its beginning.
 type frame struct {
-	label     int64 // rest where its branches lead
-	other     int64 // rest at its else
+	label     rest  // where its branches lead
+	other     rest  // at its else
 	moves     int64 // of a loop: the weight of what is passed to its beginning
 	hasOther  bool
 	branching bool // something branches to it
-	calls     int  // of those behind it, and loops
+	calls     int  // of those behind it
+}
+
+// rest is the greatest weight of any path to the next check, or the end: of those
+// that first lead back to the beginning of a loop around the place, and of others.
+// Paths that there are none of have a negative weight.
+type rest struct {
+	out  int64
+	back [tracked]int64 // by the loop's depth
+}
+
+// tracked is of how many loops around a place the rest is known apart. Checks
+// within deeper ones count what leaves them each time around.
+const tracked = 8
+
+const none = -1 << 60 // nothing that is added makes it 0
+
+// nowhere is the rest where no path begins.
+var nowhere = rest{none, [tracked]int64{none, none, none, none, none, none, none, none}}
+
+// ends is the rest of paths that end after so much, and lead back nowhere.
+func ends(weight int64) rest {
+	r := nowhere
+	r.out = weight
+	return r
+}
+
+func (r rest) plus(weight int64) rest {
+	r.out += weight
+	for i := range r.back {
+		r.back[i] += weight
+	}
+	return r
+}
+
+// or is the rest where paths of both begin.
+func (r rest) or(other rest) rest {
+	r.out = max(r.out, other.out)
+	for i := range r.back {
+		r.back[i] = max(r.back[i], other.back[i])
+	}
+	return r
+}
+
+func (r rest) most() int64 {
+	most := max(r.out, 0)
+	for _, weight := range r.back {
+		most = max(most, weight)
+	}
+	return most
+}
+
+// checkedHere is the rest in front of a check: a path to it may lead on to each
+// loop around it.
+func (w *rewriter) checkedHere() rest {
+	r := ends(0)
+	for i := range min(w.loops, tracked) {
+		r.back[i] = 0
+	}
+	return r
 }
 
 // insert plans a check and returns the rest in front of it.
-func (w *rewriter) insert(before int, rest int64) int64 {
+func (w *rewriter) insert(before int, weight int64) rest {
 	if n := len(w.checks); n > 0 && w.checks[n-1].before == before {
-		w.checks[n-1].weight += rest
-		return 0
+		w.checks[n-1].weight += weight
+	} else {
+		w.checks = append(w.checks, check{before: before, weight: weight + weightCheck})
 	}
-	w.checks = append(w.checks, check{before: before, weight: rest + weightCheck})
-	return 0
+	return w.checkedHere()
 }
 
 // split plans a check if the rest is above most.
-func (w *rewriter) split(before int, rest, most int64) int64 {
-	if rest > most {
-		return w.insert(before, rest)
+func (w *rewriter) split(before int, r rest, most int64) rest {
+	if weight := r.most(); weight > most {
+		return w.insert(before, weight)
 	}
-	return rest
+	return r
 }
 
 // analyse plans the checks of the decoded function, all but the one at its
 // entry, and returns the rest there.
 func (w *rewriter) analyse() int64 {
 	results := weighMoves(w.m.arity[w.m.functions[w.self]])
-	w.frames, w.checks, w.calls = append(w.frames[:0], frame{label: results}), w.checks[:0], 0
-	rest := results
+	w.frames, w.checks = append(w.frames[:0], frame{label: ends(results)}), w.checks[:0]
+	w.calls, w.loops = 0, 0
+	r, straight := ends(results), int64(0) // what was not added to r yet
+	limit := w.straightLimit(r)
 	for n := len(w.code.list) - 2; n >= 0; n-- { // the last one is the end
 		i := &w.code.list[n]
+		if !leads[i.op] {
+			if straight += weigh(i.op, i.sub); straight <= limit {
+				continue
+			}
+		}
+		r, straight = r.plus(straight), 0
 		switch i.op {
 		case opBlock, opLoop, opIf, opElse, opEnd:
-			rest = w.structure(n, i, rest)
+			r = w.structure(n, i, r)
 		case opBr, opBrIf, opBrTable:
-			rest = w.branch(n, i, rest)
+			r = w.branch(n, i, r)
 		case opReturn, opUnreachable:
-			rest = weigh(i.op, 0) + results
+			r = ends(weigh(i.op, 0) + results)
 		case opTailCall, opTailIndirect:
 			w.calls++
-			rest = w.call(n, i, weigh(opReturn, 0)) // what is behind does not run
+			r = w.call(n, i, ends(weigh(opReturn, 0))) // what is behind does not run
 		case opCall, opCallIndirect:
 			w.calls++
-			rest = w.call(n, i, rest)
-		default:
-			rest += weigh(i.op, i.sub)
+			r = w.call(n, i, r)
 		}
-		if w.holds(straightCheck) {
-			rest = w.split(n, rest, 4*w.o.Bound)
+		if limit = w.straightLimit(r); limit < 0 {
+			r = w.insert(n, r.most())
+			limit = w.straightLimit(r)
 		}
 	}
-	return rest
+	return r.plus(straight).out
 }
 
-func (w *rewriter) structure(n int, i *instr, rest int64) int64 {
+// straightLimit is how much straight code may weigh in front of what leaves that
+// rest.
+func (w *rewriter) straightLimit(r rest) int64 {
+	if !w.holds(straightCheck) {
+		return -none
+	}
+	return 4*w.o.Bound - r.most()
+}
+
+// leads are the instructions that others than the next one may follow, or that are
+// calls.
+var leads = [256]bool{
+	opBlock: true, opLoop: true, opIf: true, opElse: true, opEnd: true, opBr: true, opBrIf: true, opBrTable: true,
+	opReturn: true, opUnreachable: true, opCall: true, opCallIndirect: true, opTailCall: true, opTailIndirect: true,
+}
+
+func (w *rewriter) structure(n int, i *instr, r rest) rest {
 	top := len(w.frames) - 1
 	switch i.op {
 	case opEnd:
 		moves := weighMoves(int64(i.arg))
 		if i.sub == opLoop {
-			w.frames = append(w.frames, frame{label: moves, moves: moves, calls: w.calls})
-			return rest
+			f := frame{label: ends(moves), moves: moves, calls: w.calls}
+			if w.loops < tracked {
+				f.label = nowhere
+				f.label.back[w.loops] = moves
+			}
+			w.loops++
+			w.frames = append(w.frames, f)
+			return r
 		}
-		rest = w.split(n+1, rest, w.splitBound()) + moves
-		w.frames = append(w.frames, frame{label: rest})
+		r = w.split(n+1, r, w.splitBound()).plus(moves)
+		w.frames = append(w.frames, frame{label: r})
 	case opElse:
-		w.frames[top].other, w.frames[top].hasOther = w.split(n+1, rest, w.splitBound()), true
-		rest = w.frames[top].label
+		w.frames[top].other, w.frames[top].hasOther = w.split(n+1, r, w.splitBound()), true
+		r = w.frames[top].label
 	case opBlock:
 		w.frames = w.frames[:top]
 	case opLoop:
-		if w.frames[top].branching && w.holds(loopCheck) {
-			fresh := len(w.checks)
-			rest = w.insert(n+1, rest)
-			w.info.Loops++
-			w.mark(fresh, w.calls-w.frames[top].calls)
-			w.calls++ // the loops around are not innermost
-			rest += w.frames[top].moves
-		}
+		r = w.loop(n, &w.frames[top], r)
 		w.frames = w.frames[:top]
 	case opIf:
 		other := w.frames[top].label
 		if w.frames[top].hasOther {
 			other = w.frames[top].other
 		}
-		rest = max(w.split(n+1, rest, w.splitBound()), other) + weigh(opIf, 0)
+		r = w.split(n+1, r, w.splitBound()).or(other).plus(weigh(opIf, 0))
 		w.frames = w.frames[:top]
 	}
-	return rest
+	return r
+}
+
+// loop plans the check at the head of a loop.
+func (w *rewriter) loop(n int, f *frame, r rest) rest {
+	w.loops--
+	if !f.branching || !w.holds(loopCheck) {
+		return r
+	}
+	w.info.Loops++
+	c := check{before: n + 1, weight: r.most() + weightCheck, nested: true, moves: f.moves}
+	left := nowhere
+	if w.loops < tracked { // what leaves the loop does so once, and is charged before
+		c.weight = max(r.back[w.loops], 0) + weightCheck
+		left = r
+		left.back[w.loops] = none
+	}
+	if !w.nestable(n, w.calls-f.calls, c.weight) {
+		return w.insert(n+1, r.most()).plus(f.moves)
+	}
+	w.checks = append(w.checks, c)
+	return left.or(w.checkedHere()).plus(first(c.weight) + weightCheck + 2*c.moves)
 }
 
 // target returns the rest where a branch leads.
-func (w *rewriter) target(label uint32) int64 {
+func (w *rewriter) target(label uint32) rest {
 	f := &w.frames[len(w.frames)-1-int(label)]
 	f.branching = true
 	return f.label
 }
 
-func (w *rewriter) branch(n int, i *instr, rest int64) int64 {
+func (w *rewriter) branch(n int, i *instr, r rest) rest {
 	weight := weigh(i.op, 0)
 	switch i.op {
 	case opBr:
-		return weight + w.target(i.arg)
+		return w.target(i.arg).plus(weight)
 	case opBrIf:
-		return weight + max(w.split(n+1, rest, w.splitBound()), w.target(i.arg))
+		return w.split(n+1, r, w.splitBound()).or(w.target(i.arg)).plus(weight)
 	}
-	rest = 0
-	r := reader{b: w.code.body, pos: int(i.at) + 1}
-	for labels := r.count(); labels >= 0; labels-- {
-		rest = max(rest, w.target(r.u32()))
+	r = nowhere
+	labels := reader{b: w.code.body, pos: int(i.at) + 1}
+	for left := labels.count(); left >= 0; left-- {
+		r = r.or(w.target(labels.u32()))
 	}
-	return weight + rest
+	return r.plus(weight)
 }
 
-func (w *rewriter) call(n int, i *instr, rest int64) int64 {
+func (w *rewriter) call(n int, i *instr, r rest) rest {
 	if i.op == opCallIndirect || i.op == opTailIndirect {
 		w.open = true
-		rest = w.returned(n, rest)
+		r = w.returned(n, r)
 		if !w.holds(indirectCheck) {
-			return rest
+			return r
 		}
-		return w.insert(n, rest+weightIndirect+w.depthWeight(i)+w.passing(i)+w.indirectBound())
+		return w.insert(n, r.most()+weightIndirect+w.depthWeight(i)+w.passing(i)+w.indirectBound())
 	}
-	rest += w.passing(i)
+	r = r.plus(w.passing(i))
 	if i.arg < w.m.importedFuncs {
-		return rest + weightCall + weightHost
+		return r.plus(weightCall + weightHost)
 	}
 	g := i.arg - w.m.importedFuncs
 	if !w.closed[g] {
 		w.open = true
-		rest = w.returned(n, rest)
+		r = w.returned(n, r)
 	}
-	return rest + weightCall + w.depthWeight(i) + w.entry[g]
+	return r.plus(weightCall + w.depthWeight(i) + w.entry[g])
 }
 
 // splitBound is the rest above which paths that part or meet get checks.
@@ -290,11 +394,11 @@ func (w *rewriter) passing(i *instr) int64 { return weighMoves(w.m.arity[w.m.cal
 
 // returned plans a check behind a call, for those whose stack unwinds: what runs
 // of each frame then is in proportion to what the frame takes of the stack.
-func (w *rewriter) returned(n int, rest int64) int64 {
+func (w *rewriter) returned(n int, r rest) rest {
 	if !w.holds(returnCheck) {
-		return rest
+		return r
 	}
-	return w.split(n+1, rest, w.o.Bound/8*w.stack.frame[w.self]/leastFrame)
+	return w.split(n+1, r, w.o.Bound/8*w.stack.frame[w.self]/leastFrame)
 }
 
 func (w *rewriter) depthWeight(i *instr) int64 {

@@ -44,7 +44,6 @@ type module struct {
 	inRegisters           []bool   // for each type: the engine needs no stack to pass its values
 	params                []uint32 // for each type: how many
 	arity                 []int64  // for each type: parameters and results
-	uneven                []bool   // for each type: an odd number of parameters has 4 bytes
 	importTypes           []uint32 // types of the imported functions
 	numTypes, numImports  int
 	importedFuncs         uint32
@@ -228,35 +227,31 @@ func (m *module) typeSection(s *reader) {
 		if c := s.byte(); c != 0x60 && s.err == nil {
 			s.fail(ErrUnsupported, "a type of the form %#x", c)
 		}
-		params, in, uneven := values(s)
-		results, out, _ := values(s)
+		params, in := values(s)
+		results, out := values(s)
 		if s.err != nil {
 			return
 		}
 		m.params, m.inRegisters = append(m.params, uint32(params)), append(m.inRegisters, in && out)
-		m.arity, m.uneven = append(m.arity, int64(params+results)), append(m.uneven, uneven)
+		m.arity = append(m.arity, int64(params+results))
 	}
 	m.types = s.b[begin:s.pos]
 }
 
 // values reads the types of parameters or of results. It returns how many there
-// are, whether the engine passes all of them in registers, and whether an odd
-// number of them has 4 bytes.
-func values(s *reader) (n int, fit, uneven bool) {
+// are, and whether the engine passes all of them in registers.
+func values(s *reader) (n int, fit bool) {
 	var used [2]int // registers: of integers and references, of others
 	n = s.count()
 	for k := 0; k < n && s.err == nil; k++ {
 		t := s.valueType()
-		if t == valueI32 || t == valueF32 {
-			uneven = !uneven
-		}
 		if t == valueI32 || t == valueI64 || t == typeFuncref || t == typeExternref {
 			used[0]++
 		} else {
 			used[1]++
 		}
 	}
-	return n, used[0] <= intRegisters && used[1] <= otherRegisters, uneven
+	return n, used[0] <= intRegisters && used[1] <= otherRegisters
 }
 
 func (m *module) importSection(s *reader) {

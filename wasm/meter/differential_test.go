@@ -107,6 +107,39 @@ func TestNothingRunsUnchecked(t *testing.T) {
 	}
 }
 
+// TestAllIsPaid: what a module is charged in all is no less than what it counts
+// down, whatever path it takes.
+func TestAllIsPaid(t *testing.T) {
+	const budget, bound = 1024, 64
+	p := newPlay(t)
+	p.budget = budget
+	counted := uint64(0)
+	for n := range uint64(400) {
+		seed := n * 0xd1342543de82ef95
+		out, _, err := meter.Rewrite(generate(seed), meter.Options{Bound: bound})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.refills = 0
+		o, err := p.run(t.Context(), out, "f", seed&0xffff, seed>>48)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(o.Globals) == 0 {
+			continue
+		}
+		// What is owed when a budget ends is forgotten, which is a check's weight, and
+		// what has no check is free.
+		used, paid := genFuel-o.Globals[0], uint64(p.refills)*(budget+8*bound)
+		if counted += used; paid+budget < 7*used {
+			t.Errorf("seed %d: paid %d for %d rounds or calls", seed, paid, used)
+		}
+	}
+	if counted < 500_000 {
+		t.Errorf("only %d rounds and calls", counted)
+	}
+}
+
 // kept returns the seeds that an hour of FuzzGenerated has found to be worth
 // keeping: all of them for a fuzzer, some for a test.
 func kept(f *testing.F) (seeds []uint64) {

@@ -8,9 +8,9 @@
 // decode.go reads a module, opcode.go its functions' code and what instructions
 // weigh, and reader.go what both are made of. graph.go sorts the calls,
 // analyse.go finds where checks are needed, nest.go which loops count a grant, and
-// stack.go what calls are charged
-// of the stack. insert.go writes the functions with their checks, align.go what
-// places their values well, helpers.go the functions that are added, encode.go the module, and names.go its names.
+// stack.go what calls are charged of the stack. insert.go writes the functions with
+// their checks, helpers.go the functions that are added, encode.go the module, and
+// names.go its names.
 //
 // # The output
 //
@@ -18,7 +18,10 @@
 // few functions at its end, the helpers, and one imported function, refill, of
 // type () -> (i64). A check of weight w is
 //
-//	budget -= w; if budget < 0 { helper() } // budget = refill()
+//	budget -= w; if budget >= 0 {} else { helper() } // budget = refill()
+//
+// in this order, since the engine has what follows begin with the registers as the
+// first of both paths leaves them, and the other path load them again.
 //
 // The host may end the guest there, or let others run before it returns a new
 // budget. A budget begins at 0, so the first check of all asks the host. A check
@@ -47,17 +50,26 @@
 // it runs: by the last check of its activation before it or, if that has none,
 // by the one that covers the call. Branches not taken are charged as well.
 //
+// The check at the head of a loop that counts a grant weighs only those paths that
+// lead back to it, or to a check within the loop: for each round. Those that
+// leave the loop are left once each time that it is entered, so what leads to
+// the loop weighs as much as they. For this rest(p) is kept apart for each loop around p:
+// that of the paths that first lead back to its head, and that of all others. A
+// path that ends at a check may lead back to the heads of all loops around
+// that check, so in front of a check all these are 0.
+//
 // # Why nothing runs for long between two checks
 //
 //   - Loops: the header of each loop that a branch leads to has a check.
-//     If it holds no call and no other loop, the check is of a grant, 4 times
-//     Bound, that was taken off the budget before the loop, and is counted down in
-//     a local: see nest.go. The budget pays first, so all that runs between two
-//     calls of the host is what the host gave and what is left of a grant then;
-//     one at most, whatever the depth of the stack, for no function of the guest's
-//     begins within such a loop, and behind it the local is of no use. No such
-//     loop weighs more than half of a grant, so each grant is for two rounds
-//     or more.
+//     If it holds no call, the check is of a grant, 4 times Bound, that was taken
+//     off the budget before, and is counted down in a local: see nest.go. The
+//     budget pays first, so all that runs between two calls of the host is what
+//     the host gave and what is left of a grant then; one at most, whatever the
+//     depth of the stack, for no function of the guest's begins within such a loop, and
+//     behind the outermost one the local is of no use. Each of these begins with
+//     what a few of its rounds weigh; what leads to it weighs as much more. No
+//     such loop's round weighs more than half of a grant, so each grant is for two
+//     rounds or more.
 //   - Direct calls: the graph of direct calls is searched depth first. A function
 //     that is called while its own search is under way closes a cycle, and has a
 //     check at its entry. Every cycle of the graph has such a function.

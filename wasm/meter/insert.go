@@ -2,27 +2,24 @@ package meter
 
 // Instructions of the code that is inserted.
 const (
-	opI32Eqz               = 0x45
-	opI32LeU               = 0x4d
-	opI32GtU               = 0x4b
-	opI64LtS               = 0x53
-	opI64GtU               = 0x56
-	opI32Add               = 0x6a
-	opI32Sub               = 0x6b
-	opI32Mul               = 0x6c
-	opI32Or                = 0x72
-	opI64Add               = 0x7c
-	opI64Sub               = 0x7d
-	opI64Mul               = 0x7e
-	opI64Or                = 0x84
-	opI64Shl               = 0x86
-	opI64ShrU              = 0x88
-	opI64ExtendU           = 0xad
-	opF32ConvertI64S       = 0xb4
-	opI32ReinterpretF      = 0xbc
-	valueI32          byte = 0x7f
-	valueI64          byte = 0x7e
-	valueF32          byte = 0x7d
+	opI32LeU          = 0x4d
+	opI32GtU          = 0x4b
+	opI64LtS          = 0x53
+	opI64GeS          = 0x59
+	opI64GtU          = 0x56
+	opI32Add          = 0x6a
+	opI32Sub          = 0x6b
+	opI32Mul          = 0x6c
+	opI32Or           = 0x72
+	opI64Add          = 0x7c
+	opI64Sub          = 0x7d
+	opI64Mul          = 0x7e
+	opI64Or           = 0x84
+	opI64Shl          = 0x86
+	opI64ShrU         = 0x88
+	opI64ExtendU      = 0xad
+	valueI32     byte = 0x7f
+	valueI64     byte = 0x7e
 )
 
 // budget and depth are the indices of the globals.
@@ -32,18 +29,18 @@ func (w *rewriter) depthLeft() uint32 { return w.budget() + 1 }
 // add appends an addition to a global.
 func add(out []byte, global uint32, n int64) []byte {
 	out = uleb(append(out, opGlobalGet), global)
+	op := byte(opI64Add)
+	if n < 0 {
+		op, n = opI64Sub, -n
+	}
 	out = sleb(append(out, opI64Const), n)
-	return uleb(append(out, opI64Add, opGlobalSet), global)
+	return uleb(append(out, op, opGlobalSet), global)
 }
 
 // ifNegative appends a call of a helper, of no parameters, if the value on the
 // stack is negative.
 func (w *rewriter) ifNegative(out []byte, h helper) []byte {
-	out = append(out, opI64Const, 0, opI64LtS, opIf, blockEmpty)
-	if w.pad {
-		w.pad = false
-		return append(w.aligning(out, h), opEnd)
-	}
+	out = append(out, opI64Const, 0, opI64GeS, opIf, blockEmpty, opElse)
 	return append(w.callHelper(out, h), opEnd)
 }
 
@@ -70,7 +67,6 @@ func (w *rewriter) enter(out []byte, depth, weight int64) []byte {
 // rewrite returns the decoded function with its checks and new indices.
 func (w *rewriter) rewrite() []byte {
 	c := &w.code
-	w.pad = w.m.uneven[w.m.functions[w.self]]
 	w.info.Checks += len(w.checks)
 	out := make([]byte, 0, len(c.body)+len(c.body)/32+22*len(w.checks)+8)
 	out = w.declare(out)
@@ -89,11 +85,12 @@ func (w *rewriter) rewrite() []byte {
 			if weight > 0 {
 				out = w.check(out, weight)
 			}
-			nested := next >= 0 && w.checks[next].before == n+1 && w.checks[next].nested
-			if out = w.construct(out, n, nested); nested {
-				out = w.round(out, w.checks[next].weight)
+			var c *check
+			if next >= 0 && w.checks[next].before == n+1 && w.checks[next].nested {
+				c = &w.checks[next]
 				next--
 			}
+			out = w.construct(out, n, c)
 			continue
 		}
 		if weight == 0 && !rewritten(i.op) {
@@ -101,7 +98,6 @@ func (w *rewriter) rewrite() []byte {
 		}
 		out, copied = w.change(append(out, c.body[copied:i.at]...), n, weight)
 	}
-	w.pad = false
 	return append(out, c.body[copied:]...)
 }
 

@@ -1,26 +1,43 @@
 package meter
 
-// Loops that hold no call, nor another loop, take a grant of the budget into a local, and count
-// that down. What makes this worth while is less the local than that the call of
-// refill leaves the loop: the engine keeps no register across a call, be it on a
-// path that is never taken, so all that lives in a loop with one is stored and
-// loaded again each time around. A loop that calls anyway gains nothing, and has
-// the shorter check. The loop gets another one around it, of the same type, so
-// that its parameters stay on the stack:
+// Loops that hold no calls take a grant of the budget into a local, and count that
+// down. The call of refill is then outside of the loop. The engine keeps no value in
+// a register across a call, and has what a loop changes stored each time around,
+// if there is a call in it, be it on a path that is never taken. So a loop that
+// calls anyway gains nothing, and has the shorter check. A loop of no parameters
 //
-//	loop
-//	  check of a grant; left = grant
-//	  loop
-//	    left -= w; br_if 1 (left < 0)
-//	    ...
+//	loop ... end
+//
+// becomes
+//
+//	block                         ;; out
+//	  loop                        ;; again
+//	    block                     ;; renew
+//	      br_if renew (left < 0)
+//	      block                   ;; over
+//	        loop
+//	          left -= w; br_if over (left < 0)
+//	          ...
+//	        end
+//	        br out
+//	      end
+//	      br again
+//	    end
+//	    check of a grant; left = grant
+//	    br again
 //	  end
 //	end
 //
-// What is left of a grant when the loop is left is lost. Only innermost loops are
-// nested: the check of a grant within another such loop would have that one spill
-// its values for the call, and made products of matrices no faster at all.
-// Branches to the loop itself lead where they did. Those that leave it cross one
-// more construct, and get a label that is higher by one.
+// where each of the blocks that a check branches to is reached by that branch alone:
+// the engine merges a comparison into the branch only then, and moves the code for
+// it behind all that usually runs. Between the two loops lies no call, so that what
+// the inner one changes is not what lives across the call.
+//
+// Loops in such a loop count down the same local. Before the outermost one it
+// begins with what a few rounds weigh, which what leads there has paid for: many
+// loops have no more. What is left of a grant behind that loop is lost.
+// Branches to the loop itself lead where they did; those that leave it cross four
+// more constructs, and get a label that is higher by as many.
 
 // nest is the state of rewrite for such loops.
 type nest struct {
@@ -32,23 +49,37 @@ type nest struct {
 // level is a construct.
 type level struct {
 	nested bool
-	added  uint32 // loops that were added around it, and around those that it is in
+	within bool   // or within a nested one
+	moves  int64  // of a nested one: see check
+	added  uint32 // constructs that were added around it, and around those that it is in
 }
 
 // grant is what a nested loop takes of the budget at once.
 func (w *rewriter) grant() int64 { return 4 * w.o.Bound }
 
-// mark decides whether the loop is to be nested whose check was planned last,
-// and in which there are so many calls and loops.
-func (w *rewriter) mark(fresh, within int) {
-	if len(w.checks) == fresh {
-		return // there was a check in this place, with which it shares its weight
-	}
-	c := &w.checks[fresh]
+// nestable decides whether the loop at the n-th instruction is to be nested, in
+// which there are so many calls, and whose check weighs so much.
+func (w *rewriter) nestable(n, calls int, weight int64) bool {
 	// Above half of a grant too much of it would be left over, and a check
 	// costs little beside what it stands for.
-	c.nested = within == 0 && c.weight <= w.grant()/2 && w.code.locals < maxLocals &&
-		2*w.code.loops*(w.code.locals+1) <= maxLoopLocals
+	if calls > 0 || weight > w.grant()/2 || w.takes(n) {
+		return false
+	}
+	if planned := len(w.checks); planned > 0 && w.checks[planned-1].before == n+1 {
+		return false // a check in this place, with which it shares its weight
+	}
+	return w.code.locals < maxLocals && 2*w.code.loops*(w.code.locals+1) <= maxLoopLocals
+}
+
+// first is what the outermost of nested loops is granted to begin with, if its
+// check weighs so much: what leads to it pays for that.
+func first(weight int64) int64 { return min(4*weight, max(128, weight)) }
+
+// takes tells whether the n-th instruction, a loop, has parameters.
+func (w *rewriter) takes(n int) bool {
+	r := reader{b: w.code.body, pos: int(w.code.list[n].at) + 1}
+	t := r.sleb(5)
+	return t >= 0 && w.m.params[t] > 0
 }
 
 // declare appends the locals, and one for the grant.
@@ -83,14 +114,17 @@ func (w *rewriter) nests(op byte) bool {
 }
 
 // construct appends the n-th instruction, one that begins or ends a construct, or
-// branches.
-func (w *rewriter) construct(out []byte, n int, nested bool) []byte {
+// branches. Of loops that are to be nested c is the check.
+func (w *rewriter) construct(out []byte, n int, c *check) []byte {
 	i, top := &w.code.list[n], len(w.nest.open)-1
 	text := w.code.body[i.at:w.code.end(n)]
 	switch i.op {
 	case opEnd:
-		if w.nest.open[top].nested {
-			out = append(out, opEnd)
+		if l := &w.nest.open[top]; l.nested {
+			out = append(out, opEnd, opBr, 3, opEnd, opBr, 1, opEnd)
+			out = w.check(out, w.grant()+2*weightCheck+2*l.moves)
+			out = sleb(append(out, opI64Const), w.grant())
+			out = append(uleb(append(out, opLocalSet), w.nest.local), opBr, 0, opEnd)
 		}
 		w.nest.open = w.nest.open[:top]
 		return append(out, text...)
@@ -105,34 +139,27 @@ func (w *rewriter) construct(out []byte, n int, nested bool) []byte {
 		}
 		return out
 	}
-	l := level{nested: nested, added: w.nest.open[top].added}
-	if nested {
-		l.added++
-		out = append(out, text...)
-		out = w.renew(out)
+	l := level{within: w.nest.open[top].within, added: w.nest.open[top].added}
+	if c == nil {
+		w.nest.open = append(w.nest.open, l)
+		return append(out, text...)
 	}
-	w.nest.open = append(w.nest.open, l)
-	return append(out, text...)
+	if !l.within {
+		out = sleb(append(out, opI64Const), first(c.weight))
+		out = uleb(append(out, opLocalSet), w.nest.local)
+	}
+	w.nest.open = append(w.nest.open, level{nested: true, within: true, moves: c.moves, added: l.added + 4})
+	out = append(append(append(out, opBlock), text[1:]...), text...)
+	out = uleb(append(out, opBlock, blockEmpty, opLocalGet), w.nest.local)
+	out = append(out, opI64Const, 0, opI64LtS, opBrIf, 0, opBlock, blockEmpty)
+	out = uleb(append(append(out, text...), opLocalGet), w.nest.local)
+	out = sleb(append(out, opI64Const), c.weight)
+	out = uleb(append(out, opI64Sub, opLocalTee), w.nest.local)
+	return append(out, opI64Const, 0, opI64LtS, opBrIf, 1)
 }
 
-// shifted returns a label, which the loops that were added around inner ones
-// moved outward.
+// shifted returns a label, which what was added around inner loops moved outward.
 func (w *rewriter) shifted(label uint32) uint32 {
 	top := len(w.nest.open) - 1
 	return label + w.nest.open[top].added - w.nest.open[top-int(label)].added
-}
-
-// renew appends what stands between the loop that was added and the original.
-func (w *rewriter) renew(out []byte) []byte {
-	out = w.check(out, w.grant()+2*weightCheck)
-	out = sleb(append(out, opI64Const), w.grant())
-	return uleb(append(out, opLocalSet), w.nest.local)
-}
-
-// round appends the check at the head of a nested loop.
-func (w *rewriter) round(out []byte, weight int64) []byte {
-	out = uleb(append(out, opLocalGet), w.nest.local)
-	out = sleb(append(out, opI64Const), weight)
-	out = uleb(append(out, opI64Sub, opLocalTee), w.nest.local)
-	return append(out, opI64Const, 0, opI64LtS, opBrIf, 1)
 }

@@ -23,7 +23,17 @@ func TestGrantIsNotTheGuests(t *testing.T) {
 // Labels that leave nested loops, parameters and results of loops, and a loop
 // that is entered again, all give what they gave.
 func TestNestedLoops(t *testing.T) {
-	module := assemble(t, `(module
+	for name, text := range map[string]string{"parameters": loopsOfParameters, "results": loopsOfResults} {
+		t.Run(name, func(t *testing.T) {
+			module := assemble(t, text)
+			for _, args := range [][]uint64{{1, 1}, {3, 1000}, {5000, 3}, {900, 1200}} {
+				same(t, newPlay(t), module, "f", args...)
+			}
+		})
+	}
+}
+
+const loopsOfParameters = `(module
   (memory (export "memory") 1)
   (global (export "g0") (mut i64) (i64.const 0))
   (func (export "f") (param $n i64) (param $m i64) (result i64)
@@ -49,8 +59,37 @@ func TestNestedLoops(t *testing.T) {
         (global.set 0 (local.get $i))
         (br_if $out (i64.gt_u (local.get $i) (i64.const 4000)))
         (br_if $outer (i64.lt_u (local.get $i) (local.get $n))))
-      (i64.add))))`)
-	for _, args := range [][]uint64{{1, 1}, {3, 1000}, {5000, 3}, {900, 1200}} {
-		same(t, newPlay(t), module, "f", args...)
-	}
-}
+      (i64.add))))`
+
+const loopsOfResults = `(module
+  (memory (export "memory") 1)
+  (global (export "g0") (mut i64) (i64.const 0))
+  (func (export "f") (param $n i64) (param $m i64) (result i64)
+    (local $i i64) (local $j i64) (local $k i64) (local $x i64)
+    (local.set $x (i64.const 1))
+    (block $out (result i64)
+      (loop $outer (result i64)
+        (local.set $i (i64.add (local.get $i) (i64.const 1)))
+        (local.set $j (i64.const 0))
+        (block $next
+          (local.set $x (i64.add (local.get $x)
+            (loop $middle (result i64)
+              (local.set $j (i64.add (local.get $j) (i64.const 1)))
+              (local.set $k (i64.const 0))
+              (local.set $x (i64.rotl (local.get $x)
+                (loop $inner (result i64)
+                  (local.set $k (i64.add (local.get $k) (i64.const 1)))
+                  (local.set $x (i64.xor (i64.mul (local.get $x) (i64.const 31)) (local.get $k)))
+                  (drop (br_if $out (local.get $x) (i64.eq (i64.rem_u (local.get $x) (i64.const 10007)) (i64.const 5))))
+                  (block $zero (block $one (block $two (block $three
+                    (br_table $zero $one $two $three $middle (i32.wrap_i64 (i64.rem_u (local.get $x) (i64.const 9)))))
+                    (br_if $middle (i64.lt_u (local.get $j) (i64.const 7))))
+                    (br_if $inner (i64.lt_u (local.get $k) (i64.const 40))))
+                    (br_if $next (i64.gt_u (local.get $j) (local.get $m))))
+                  (br_if $outer (i64.gt_u (local.get $k) (i64.const 35)))
+                  (local.get $k))))
+              (br_if $middle (i64.lt_u (local.get $j) (local.get $m)))
+              (local.get $j)))))
+        (global.set 0 (local.get $i))
+        (br_if $outer (i64.lt_u (local.get $i) (local.get $n)))
+        (local.get $x)))))`

@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/weftrun/weft/wasm/meter"
 )
 
-// What is not seen in the instructions is charged as well.
+// What is not seen in the instructions is charged as well, and all that is.
 func TestHiddenWork(t *testing.T) {
-	const locals, params, rounds = 400, 400, 500
+	const locals, params, rounds = 400, 400, 20_000
+	const budget = 200_000 // what is owed when it ends is forgotten, so it is great
 	for name, tc := range map[string]struct {
 		module string
 		least  int // units for each round
@@ -39,17 +42,58 @@ func TestHiddenWork(t *testing.T) {
 				(loop $l
 					(drop (call_indirect (result i32) (i32.const 0)))
 					(br_if $l (i64.ne (i64.const 0) (local.tee $n (i64.sub (local.get $n) (i64.const 1))))))))`, 800},
+		"what follows when an inner loop is left": {fmt.Sprintf(`(module (memory (export "memory") 1)
+			(func (export "f") (param $n i64) (param $x i64) (local $i i64)
+				(loop $l
+					(local.set $i (i64.const 3))
+					(loop $inner
+						(br_if $inner (i64.ne (i64.const 0) (local.tee $i (i64.sub (local.get $i) (i64.const 1))))))
+					%s
+					(br_if $l (i64.ne (i64.const 0) (local.tee $n (i64.sub (local.get $n) (i64.const 1))))))
+				(i64.store (i32.const 0) (local.get $x))))`,
+			each(200, "(local.set $x (i64.mul (local.get $x) (i64.const %d)))")), 800},
+		"what leads to a check within a loop": {fmt.Sprintf(`(module (memory (export "memory") 1)
+			(func (export "f") (param $n i64) (param $x i64)
+				(loop $l
+					%s
+					(br_if $l (i64.ne (i64.const 0) (local.tee $n (i64.sub (local.get $n) (i64.const 1))))))
+				(i64.store (i32.const 0) (local.get $x))))`,
+			each(2000, "(local.set $x (i64.mul (local.get $x) (i64.const %d)))")), 8000},
+		"the first rounds": {fmt.Sprintf(`(module
+			(import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+			(memory (export "memory") 1)
+			(func (export "f") (param $n i64) (param $x i64) (local $i i64)
+				(loop $l
+					(drop (call $yield))
+					%s
+					(br_if $l (i64.ne (i64.const 0) (local.tee $n (i64.sub (local.get $n) (i64.const 1))))))
+				(i64.store (i32.const 0) (local.get $x))))`,
+			each(20, `(local.set $i (i64.const 4))
+				(loop $inner%[1]d
+					`+strings.Repeat("(local.set $x (i64.mul (local.get $x) (i64.const 3)))", 3)+`
+					(br_if $inner%[1]d (i64.ne (i64.const 0) (local.tee $i (i64.sub (local.get $i) (i64.const 1))))))`)), 800 + 960},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlay(t)
+			p.budget = budget
 			o, err := p.run(t.Context(), rewrite(t, assemble(t, tc.module)), "f", rounds, 0)
 			if err != nil || o.Err != "" {
 				t.Fatal(err, o.Err)
 			}
-			if paid := p.refills * slice; paid < rounds*tc.least {
+			if paid := p.refills * budget; paid < rounds*tc.least {
 				t.Errorf("paid %d units for %d rounds of %d", paid, rounds, tc.least)
 			}
 		})
+	}
+}
+
+// Straight code has checks also where what follows never ends.
+func TestStraightBeforeEndless(t *testing.T) {
+	module := assemble(t, `(module (func (export "f") (param $x i64) `+
+		each(20_000, "(local.set $x (i64.mul (local.get $x) (i64.const %d)))")+`(loop (br 0))))`)
+	_, info, err := meter.Rewrite(module, meter.Options{})
+	if err != nil || info.Checks < 15 {
+		t.Errorf("%d checks for 80,000 instructions, %v", info.Checks, err)
 	}
 }
 
