@@ -255,7 +255,7 @@ func (w *rewriter) analyse() int64 {
 			limit = w.straightLimit(r)
 		}
 	}
-	return r.plus(straight).out
+	return r.plus(straight).most()
 }
 
 // straightLimit is how much straight code may weigh in front of what leaves that
