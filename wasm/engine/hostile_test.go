@@ -34,7 +34,7 @@ func prepareFile(tb testing.TB, e *engine.Engine, path string) wasm.Module {
 // not be interrupted; and each ends soon after it was killed. A machine that is
 // busy otherwise has some attempts.
 func TestHostile(t *testing.T) {
-	const bound = 50 * time.Millisecond
+	const bound = 200 * time.Millisecond
 	paths, err := filepath.Glob(hostile + "*.wasm")
 	if err != nil || len(paths) < 10 {
 		t.Fatalf("found %v, %v", paths, err)
