@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/weftrun/weft/core"
@@ -18,7 +19,7 @@ type taken struct {
 	away    map[core.Key]bool    // a pod that is gone, and was to run
 	vouched map[string]bool      // a pod's name
 	deleted map[string]bool      // a node's name
-	since   map[string]time.Time // when a node was last heard of, if it is not now
+	since   map[string]time.Time // since when a node cannot be heard of, if it cannot now
 }
 
 func newTaken() *taken {
@@ -46,13 +47,15 @@ func (t *taken) isVouched(name string) bool {
 }
 
 // pod takes a pod away. It tells whether that may be: the pod is to go anyhow,
-// its node was deleted, or not heard of for long enough.
-func (t *taken) pod(key core.Key, pod *corev1.Pod) bool {
+// its node was deleted, or is away, and has not been heard of for long enough: it
+// may have been back for too short a time to be.
+func (t *taken) pod(key core.Key, pod *corev1.Pod, heard time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	node := pod.Spec.NodeName
 	away, absent := t.since[node]
-	if pod.DeletionTimestamp == nil && !t.deleted[node] && (!absent || time.Since(away) < evictAfter) {
+	silent := absent && (time.Since(away) >= evictAfter || time.Since(heard) >= evictAfter)
+	if pod.DeletionTimestamp == nil && !t.deleted[node] && !silent {
 		return false
 	}
 	t.away[key] = true
@@ -96,13 +99,24 @@ type taker struct {
 }
 
 func (t *taker) Delete(ctx context.Context, key core.Key, o core.DeleteOptions) (core.Object, bool, error) {
-	if object, ok := t.Snapshot().Get(key); ok && key.GroupResource() == core.Pods && len(object.GetOwnerReferences()) == 0 {
+	snapshot := t.Snapshot()
+	if object, ok := snapshot.Get(key); ok && key.GroupResource() == core.Pods && len(object.GetOwnerReferences()) == 0 {
 		pod, isPod := object.(*corev1.Pod)
-		if isPod && !t.w.taken.pod(key, pod) {
+		if isPod && !t.w.taken.pod(key, pod, lastHeard(snapshot, pod.Spec.NodeName)) {
 			t.w.t.Errorf("seed %d at %s: the core takes %s from %q, which is there", t.w.seed, time.Now().Format("04:05.000"), key, pod.Spec.NodeName)
 		}
 	}
 	return t.Client.Delete(ctx, key, o)
+}
+
+// lastHeard is when a node has renewed its lease last: no lease outlives a core, so
+// who has none was not heard of by this one.
+func lastHeard(s core.Snapshot, node string) time.Time {
+	object, _ := s.Get(core.Key{Group: core.Leases.Group, Resource: core.Leases.Resource, Namespace: corev1.NamespaceNodeLease, Name: node})
+	if lease, ok := object.(*coordinationv1.Lease); ok && lease.Spec.RenewTime != nil {
+		return lease.Spec.RenewTime.Time
+	}
+	return time.Time{}
 }
 
 // deleteNode deletes a node, which may run: then it registers itself anew.
