@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/weftrun/weft/core"
@@ -16,14 +15,26 @@ import (
 // pod by force, vouches for that.
 type taken struct {
 	mu      sync.Mutex
-	away    map[core.Key]bool    // a pod that is gone, and was to run
-	vouched map[string]bool      // a pod's name
-	deleted map[string]bool      // a node's name
-	since   map[string]time.Time // since when a node cannot be heard of, if it cannot now
+	away    map[core.Key]bool  // a pod that is gone, and was to run
+	vouched map[string]bool    // a pod's name
+	deleted map[string]bool    // a node's name
+	absence map[string]absence // by a node's name
+}
+
+// absence is when a node cannot be heard of.
+type absence struct{ from, until time.Time } // until is zero if it cannot now
+
+// heardWithin is how long a node that is back may take to be heard of: there may
+// be no core, and messages are lost.
+const heardWithin = 20 * time.Second
+
+// lasts tells whether the node may still be taken for absent.
+func (a absence) lasts() bool {
+	return !a.from.IsZero() && (a.until.IsZero() || time.Since(a.until) < heardWithin)
 }
 
 func newTaken() *taken {
-	return &taken{away: map[core.Key]bool{}, vouched: map[string]bool{}, deleted: map[string]bool{}, since: map[string]time.Time{}}
+	return &taken{away: map[core.Key]bool{}, vouched: map[string]bool{}, deleted: map[string]bool{}, absence: map[string]absence{}}
 }
 
 // node says that a node was deleted.
@@ -47,14 +58,13 @@ func (t *taken) isVouched(name string) bool {
 }
 
 // pod takes a pod away. It tells whether that may be: the pod is to go anyhow,
-// its node was deleted, or is away, and has not been heard of for long enough: it
-// may have been back for too short a time to be.
-func (t *taken) pod(key core.Key, pod *corev1.Pod, heard time.Time) bool {
+// its node was deleted, or not heard of for long enough.
+func (t *taken) pod(key core.Key, pod *corev1.Pod) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	node := pod.Spec.NodeName
-	away, absent := t.since[node]
-	silent := absent && (time.Since(away) >= evictAfter || time.Since(heard) >= evictAfter)
+	absence := t.absence[node]
+	silent := absence.lasts() && time.Since(absence.from) >= evictAfter
 	if pod.DeletionTimestamp == nil && !t.deleted[node] && !silent {
 		return false
 	}
@@ -81,11 +91,16 @@ func (t *taken) again(key core.Key) {
 func (t *taken) absent(node string, absent bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !absent {
-		delete(t.since, node)
-	} else if _, already := t.since[node]; !already {
-		t.since[node] = time.Now()
+	a := t.absence[node]
+	switch {
+	case !absent && a.until.IsZero():
+		a.until = time.Now()
+	case absent && a.lasts():
+		a.until = time.Time{}
+	case absent:
+		a = absence{from: time.Now()}
 	}
+	t.absence[node] = a
 }
 
 // evictAfter is how long pods stay on a node that is not heard of, at least:
@@ -99,24 +114,13 @@ type taker struct {
 }
 
 func (t *taker) Delete(ctx context.Context, key core.Key, o core.DeleteOptions) (core.Object, bool, error) {
-	snapshot := t.Snapshot()
-	if object, ok := snapshot.Get(key); ok && key.GroupResource() == core.Pods && len(object.GetOwnerReferences()) == 0 {
+	if object, ok := t.Snapshot().Get(key); ok && key.GroupResource() == core.Pods && len(object.GetOwnerReferences()) == 0 {
 		pod, isPod := object.(*corev1.Pod)
-		if isPod && !t.w.taken.pod(key, pod, lastHeard(snapshot, pod.Spec.NodeName)) {
+		if isPod && !t.w.taken.pod(key, pod) {
 			t.w.t.Errorf("seed %d at %s: the core takes %s from %q, which is there", t.w.seed, time.Now().Format("04:05.000"), key, pod.Spec.NodeName)
 		}
 	}
 	return t.Client.Delete(ctx, key, o)
-}
-
-// lastHeard is when a node has renewed its lease last: no lease outlives a core, so
-// who has none was not heard of by this one.
-func lastHeard(s core.Snapshot, node string) time.Time {
-	object, _ := s.Get(core.Key{Group: core.Leases.Group, Resource: core.Leases.Resource, Namespace: corev1.NamespaceNodeLease, Name: node})
-	if lease, ok := object.(*coordinationv1.Lease); ok && lease.Spec.RenewTime != nil {
-		return lease.Spec.RenewTime.Time
-	}
-	return time.Time{}
 }
 
 // deleteNode deletes a node, which may run: then it registers itself anew.
