@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/weftrun/weft/bus/nats/natstest"
 )
 
 // outsideNATS runs a NATS server with the configuration that Weft prints, on
@@ -30,19 +32,7 @@ func outsideNATS(t *testing.T, data string) *server.Server {
 		t.Errorf("the configuration says %s:%d, monitoring %d, sync %v", options.Host, options.Port, options.HTTPPort, options.SyncAlways)
 	}
 	options.Port, options.HTTPPort, options.NoSigs, options.NoLog = -1, -1, true, true
-	s, err := server.NewServer(options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
-	})
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the NATS server is not ready")
-	}
-	return s
+	return natstest.Run(t, options)
 }
 
 // outsideSettings are those of a process on an outside server.

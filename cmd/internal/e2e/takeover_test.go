@@ -19,6 +19,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/weftrun/weft/bus/nats/natstest"
 )
 
 // threeNATS runs a NATS cluster of three with the configuration that Weft
@@ -46,15 +48,7 @@ func threeNATS(t *testing.T, data string) []*server.Server {
 			// JetStream wants to know that there will be others.
 			options.Routes = []*url.URL{{Scheme: "nats-route", Host: "127.0.0.1:1"}}
 		}
-		s, err := server.NewServer(options)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Start()
-		t.Cleanup(func() {
-			s.Shutdown()
-			s.WaitForShutdown()
-		})
+		s := natstest.Run(t, options)
 		if seed == nil {
 			c.await("the route's port", func() bool { return s.ClusterAddr() != nil && s.ClusterAddr().Port > 0 })
 			seed = &url.URL{Scheme: "nats-route", Host: s.ClusterAddr().String()}
