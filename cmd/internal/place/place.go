@@ -223,6 +223,9 @@ func (c *checking) Close() {
 func keepFile(path string, content io.Reader, whole func(io.Reader) error) (err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
 	if err != nil {
+		if named, ok := errors.AsType[*os.PathError](err); ok {
+			named.Path = path // who reads it knows of no other
+		}
 		return err
 	}
 	defer func() {

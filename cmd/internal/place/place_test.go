@@ -111,6 +111,14 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestNowhere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "none", "one")
+	err := place.Keep(t.Context(), path, strings.NewReader("."), whole, place.Access{})
+	if want := "open " + path + ": no such file or directory"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 func TestShown(t *testing.T) {
 	for in, want := range map[string]string{
 		"nats://ada:lovelace@host/b/n": "nats://host/b/n", "tls://token@host:1/b/n": "tls://host:1/b/n",
