@@ -120,8 +120,15 @@ func TestNextCoreEndsWhatAPluginForked(t *testing.T) {
 	if !child.alive() {
 		t.Error("something else has ended it")
 	}
+	nextEnds(t, data, child)
+}
+
+// nextEnds starts a cluster on a folder, and has it end what a plugin of the one
+// before has forked.
+func nextEnds(t *testing.T, data string, forked process) {
+	t.Helper()
 	next := member(t, data, "up")
-	next.await("the end of what the plugin had forked", func() bool { return !child.alive() })
+	next.await("the end of what the plugin had forked", func() bool { return !forked.alive() })
 	next.said("Ctrl-C stops")
 	next.stop()
 	noneLeft(t, data)
@@ -165,9 +172,5 @@ func TestForkedEndsWithTheCore(t *testing.T) {
 			t.Fatal("what the plugin had forked outlives the core")
 		}
 	}
-	next := member(t, data, "up")
-	next.await("the end of what the plugin had forked", func() bool { return !child.alive() })
-	next.said("Ctrl-C stops")
-	next.stop()
-	noneLeft(t, data)
+	nextEnds(t, data, child)
 }
