@@ -109,3 +109,26 @@ const (
 	RuntimeClassDense    = "dense"
 	RuntimeClassIsolated = "isolated"
 )
+
+// NestsDeeper reports that JSON has objects and lists within each other, deeper
+// than most levels: so that nothing recursive reads it. Of what is no JSON the
+// answer may be either.
+func NestsDeeper(data []byte, most int) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			if depth++; depth > most {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return false
+}

@@ -100,23 +100,10 @@ func readInTime(control *http.ResponseController, body io.Reader) ([]byte, error
 }
 
 // checkDepth refuses JSON that nests deeper than maxDepth, before any decoder
-// recurses into it. It need not be valid otherwise.
+// recurses into it.
 func checkDepth(data []byte) error {
-	depth, quoted := 0, false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '{' || c == '[':
-			if depth++; depth > maxDepth {
-				return apierrors.NewBadRequest(fmt.Sprintf("the body nests deeper than %d levels", maxDepth))
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
+	if core.NestsDeeper(data, maxDepth) {
+		return apierrors.NewBadRequest(fmt.Sprintf("the body nests deeper than %d levels", maxDepth))
 	}
 	return nil
 }

@@ -93,6 +93,15 @@ func unsupportedPatch(accepted string) error {
 	}}
 }
 
+// checkShape refuses JSON that is nested too deep. Whether it is JSON is for the
+// decoder to say.
+func checkShape(data []byte) error {
+	if core.NestsDeeper(data, maxPatchDepth) {
+		return apierrors.NewBadRequest(fmt.Sprintf("the patch or its result is nested deeper than %d levels", maxPatchDepth))
+	}
+	return nil
+}
+
 // unprocessable is Kubernetes' answer to a patch that does not fit the object,
 // and also says why.
 func unprocessable(err error) error {
