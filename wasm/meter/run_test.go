@@ -138,6 +138,9 @@ func kind(err error) string {
 	if strings.HasPrefix(trace, "wasm stack trace:\n\t."+meter.StackOverflow+"(") {
 		return meter.StackOverflow // as the engine says it
 	}
+	if missing := " not instantiated"; strings.HasSuffix(line, missing) {
+		return "an import's module is" + missing // the engine names any one of several
+	}
 	return line
 }
 
