@@ -138,8 +138,8 @@ func kind(err error) string {
 	if strings.HasPrefix(trace, "wasm stack trace:\n\t."+meter.StackOverflow+"(") {
 		return meter.StackOverflow // as the engine says it
 	}
-	if missing := " not instantiated"; strings.HasSuffix(line, missing) {
-		return "an import's module is" + missing // the engine names any one of several
+	if strings.HasSuffix(line, " not instantiated") || strings.Contains(line, " is not exported in module ") {
+		return "an import is missing" // of several the engine names any one
 	}
 	return line
 }
