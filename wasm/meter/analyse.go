@@ -21,6 +21,7 @@ const (
 	returnCheck
 	bulkCheck
 	straightCheck
+	unwindCheck
 	cycleDepth
 	indirectDepth
 )
@@ -78,7 +79,9 @@ func (w *rewriter) survey() error {
 			switch i.op {
 			case opCallIndirect, opTailIndirect:
 				w.stack.indirect[f] = true
+				w.stack.frame[f] += passedBytes(w.m.arity[i.arg])
 			case opCall, opTailCall:
+				w.stack.frame[f] += passedBytes(w.m.arity[w.m.callType(&i)])
 				if i.arg < w.m.importedFuncs {
 					continue
 				}
@@ -355,6 +358,10 @@ func (w *rewriter) branch(n int, i *instr, r rest) rest {
 }
 
 func (w *rewriter) call(n int, i *instr, r rest) rest {
+	i.sub = 0
+	if w.unwinds(i, r) {
+		i.sub = unwinding
+	}
 	if i.op == opCallIndirect || i.op == opTailIndirect {
 		w.open = true
 		r = w.returned(n, r)
@@ -392,20 +399,46 @@ func (w *rewriter) indirectBound() int64 {
 // passing returns the weight of a call's parameters and results.
 func (w *rewriter) passing(i *instr) int64 { return weighMoves(w.m.arity[w.m.callType(i)]) }
 
-// returned plans a check behind a call, for those whose stack unwinds: what runs
-// of each frame then is in proportion to what the frame takes of the stack.
+// returned plans a check behind a call.
 func (w *rewriter) returned(n int, r rest) rest {
 	if !w.holds(returnCheck) {
 		return r
 	}
-	return w.split(n+1, r, w.o.Bound/8*w.stack.frame[w.self]/leastFrame)
+	return w.split(n+1, r, w.returnBound())
+}
+
+// unwinding is the sub of a call behind which there is a check on a deep stack.
+const unwinding = 1
+
+// unwinds decides whether a call that leaves that rest behind it is to have a check
+// there if the stack is deep: not if it is the frame's alone, and hardly anything.
+func (w *rewriter) unwinds(i *instr, r rest) bool {
+	if i.op == opTailCall || i.op == opTailIndirect || !w.holds(unwindCheck) || w.o.MaxStack <= maxUnwound {
+		return false
+	}
+	most := r.most()
+	return w.depth(i) > 0 && (w.stack.up[w.self] > w.stack.frame[w.self] || most > mostFree && most <= w.returnBound())
+}
+
+// returnBound is the rest above which there is a check behind a call, for those
+// whose stack unwinds: what runs of each frame then is in proportion to what the
+// frame takes of the stack.
+func (w *rewriter) returnBound() int64 { return w.o.Bound / 8 * w.stack.frame[w.self] / leastFrame }
+
+// unwindWeight is what such a check weighs: what may run behind all calls that
+// this one has paid the stack for.
+func (w *rewriter) unwindWeight(depth int64) int64 {
+	return w.o.Bound/8*depth/leastFrame + weightCheck
 }
 
 func (w *rewriter) depthWeight(i *instr) int64 {
-	if w.depth(i) > 0 {
-		return 2 * weightCheck
+	switch {
+	case w.depth(i) == 0:
+		return 0
+	case i.sub == unwinding:
+		return 3 * weightCheck
 	}
-	return 0
+	return 2 * weightCheck
 }
 
 // depth returns what a call is charged of the stack, in bytes. 0 is nothing.

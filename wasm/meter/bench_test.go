@@ -43,7 +43,7 @@ func newRunner(b *testing.B, name string, module []byte, rc wazero.RuntimeConfig
 			r.yielded = now
 			runtime.Gosched()
 		}
-		stack[0] = 4 << 20
+		stack[0] = 512 << 10
 	}
 	_, err := r.rt.NewHostModuleBuilder(meter.ImportModule).NewFunctionBuilder().
 		WithGoFunction(api.GoFunc(refill), nil, []api.ValueType{api.ValueTypeI64}).Export(meter.ImportName).

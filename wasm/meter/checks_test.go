@@ -29,6 +29,7 @@ func TestEachCheckIsNeeded(t *testing.T) {
 		{"indirect", meter.IndirectCheck, runsLong},
 		{"tailindirect", meter.IndirectCheck, runsLong},
 		{"return", meter.ReturnCheck, runsLong},
+		{"unwind", meter.UnwindCheck, unwindsLong},
 		{"straight", meter.StraightCheck, runsLong},
 		{"bulk", meter.BulkCheck, writesMuch},
 		{"bulkcopy", meter.BulkCheck, writesMuch},
@@ -55,6 +56,20 @@ func TestEachCheckIsNeeded(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unwindsLong reports whether a module's stack unwinds unchecked by more than the frames
+// of 128 KiB, each of which counts g0 twice.
+func unwindsLong(t *testing.T, module []byte) bool {
+	t.Helper()
+	p := newPlay(t)
+	p.budget, p.watch = 0, true
+	o, err := p.run(t.Context(), module, "f")
+	if err != nil || o.Err != "" {
+		t.Fatal(err, o.Err)
+	}
+	p.look(o.Globals[0])
+	return p.gap > 2*128<<10/64
 }
 
 // runsLong runs a module whose every check calls the host.

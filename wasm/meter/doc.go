@@ -88,9 +88,12 @@
 //     that does, there is a check if the rest is above an eighth of Bound for
 //     each 64 bytes that the function's frame takes of the stack. So
 //     to unwind a stack runs at most that between two checks for each frame of
-//     it, whatever its depth. That work was charged before the call. As frames
-//     are charged for what they take, all of a stack unwinds within some 16 ms,
-//     be it half a million small frames or a few great ones; compilers' within a few.
+//     it, and all of that was charged before the call. Yet it may wait for memory each
+//     time, half a million frames deep. So behind each call that is charged for the
+//     stack there is another check, of all that may run behind the calls that were
+//     charged with it, but only while more than 128 KiB of the stack are in
+//     use: within these, what unwinds unchecked takes some 30 ms if every access misses
+//     all caches.
 //   - Bulk instructions: memory.fill and memory.copy of more than 64 KiB run in
 //     helper functions, which are appended to the module, piece by piece with a
 //     check each; the others are charged by their operand before they run, and

@@ -56,9 +56,10 @@ func section(out []byte, id byte, body []byte) []byte {
 
 // types appends those of refill and of the helpers.
 func (w *rewriter) types() []byte {
-	out := append(uleb(nil, uint32(w.m.numTypes+4)), w.m.types...)
+	out := append(uleb(nil, uint32(w.m.numTypes+5)), w.m.types...)
 	out = append(out, 0x60, 0, 1, valueI64)
 	out = append(out, 0x60, 0, 0)
+	out = append(out, 0x60, 1, valueI32, 0)
 	out = append(out, 0x60, 1, valueI32, 1, valueI32)
 	return append(out, 0x60, 3, valueI32, valueI32, valueI32, 0)
 }
@@ -80,7 +81,7 @@ func (w *rewriter) declarations() []byte {
 	}
 	out = uleb(out, f[0])
 	for h := range numHelpers {
-		out = uleb(out, uint32(w.m.numTypes)+[numHelpers]uint32{1, 1, 2, 3, 3}[h])
+		out = uleb(out, uint32(w.m.numTypes)+[numHelpers]uint32{1, 1, 2, 3, 4, 4}[h])
 	}
 	return out
 }

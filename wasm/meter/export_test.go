@@ -11,6 +11,7 @@ const (
 	IndirectCheck = indirectCheck
 	ReturnCheck   = returnCheck
 	BulkCheck     = bulkCheck
+	UnwindCheck   = unwindCheck
 	StraightCheck = straightCheck
 	CycleDepth    = cycleDepth
 	IndirectDepth = indirectDepth

@@ -158,6 +158,12 @@ func (w *rewriter) rewriteCall(out []byte, n int, weight int64) []byte {
 	if depth > 0 {
 		out = add(out, w.depthLeft(), depth)
 	}
+	if i.sub == unwinding {
+		out = uleb(append(out, opGlobalGet), w.depthLeft())
+		out = append(sleb(append(out, opI64Const), w.o.MaxStack-maxUnwound), opI64GeS, opIf, blockEmpty, opElse)
+		out = sleb(append(out, opI32Const), w.unwindWeight(depth))
+		out = append(w.callHelper(out, helperUnwind), opEnd)
+	}
 	if op != i.op {
 		out = append(out, opReturn)
 	}

@@ -18,6 +18,11 @@ const (
 	// leastFrame is what a frame counts at least.
 	leastFrame = 64
 
+	// maxUnwound is how many bytes of the stack's beginning unwind without checks,
+	// and mostFree what may run behind a call of any depth: one access to memory.
+	maxUnwound = 128 << 10
+	mostFree   = 4
+
 	// Registers that the engine passes values in, at least, on all processors.
 	// A tail call that needs more is none to it, but takes stack.
 	intRegisters   = 5
@@ -41,6 +46,10 @@ type stack struct {
 func (c *code) estimate() int64 {
 	return leastFrame + 4*c.sets + int64(len(c.list))/2 + c.blocks*min(c.sets, c.locals)/4
 }
+
+// passedBytes is what a call adds to its caller's frame, if it passes so many values:
+// those that registers do not hold.
+func passedBytes(arity int64) int64 { return 8 * max(arity-intRegisters-otherRegisters, 0) }
 
 // measure finds out which calls lead deeper, and what they have to be charged.
 func (s *stack) measure(g *graph) {
