@@ -359,7 +359,7 @@ func (w *rewriter) branch(n int, i *instr, r rest) rest {
 
 func (w *rewriter) call(n int, i *instr, r rest) rest {
 	i.sub = 0
-	if w.unwinds(i, r) {
+	if w.unwinds(n, i, r) {
 		i.sub = unwinding
 	}
 	if i.op == opCallIndirect || i.op == opTailIndirect {
@@ -411,9 +411,10 @@ func (w *rewriter) returned(n int, r rest) rest {
 const unwinding = 1
 
 // unwinds decides whether a call that leaves that rest behind it is to have a check
-// there if the stack is deep: not if it is the frame's alone, and hardly anything.
-func (w *rewriter) unwinds(i *instr, r rest) bool {
-	if i.op == opTailCall || i.op == opTailIndirect || !w.holds(unwindCheck) || w.o.MaxStack <= maxUnwound {
+// there if the stack is deep: not if it is the frame's alone, and hardly anything,
+// nor if the callee never returns.
+func (w *rewriter) unwinds(n int, i *instr, r rest) bool {
+	if w.code.list[n+1].op == opUnreachable || i.op == opTailCall || i.op == opTailIndirect || !w.holds(unwindCheck) || w.o.MaxStack <= maxUnwound {
 		return false
 	}
 	most := r.most()
