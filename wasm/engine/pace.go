@@ -11,12 +11,12 @@ import (
 )
 
 // The budgets that a metered guest gets, in the units of wasm/meter: so much
-// that a slice takes up to a millisecond, and no more than what takes some tens
-// of milliseconds if every access misses the caches. A budget that could follow
+// that a few make a slice, and no more than what takes some 60 ms if every access misses
+// all caches, 150 if each is the first to a page. A budget that could follow
 // a guest without bound would let it grow by cheap work, to be spent on dear.
 const (
 	minBudget = 64 << 10
-	maxBudget = 4 << 20
+	maxBudget = 512 << 10
 
 	// slice is how long a guest computes before it offers its slot, at least.
 	slice = time.Millisecond
@@ -51,6 +51,9 @@ type pace struct {
 	kept    int          // slices that ended with the slot kept
 	last    int64        // of time, when its present slice began
 	budget  int64
+	took    time.Duration // since the budget was looked at, until last
+	looked  int64         // when that was, by the clock
+	filled  int64         // when the present budget was given
 	used    time.Duration // since it last offered its slot
 	credit  time.Duration // of CPU time, below the limit
 	counted time.Duration // until when credit was counted
@@ -69,18 +72,32 @@ func newPace(t *turns, l wasm.Limits, done <-chan struct{}) *pace {
 // the next one, or ends the guest.
 func (p *pace) refill() int64 {
 	p.alive()
-	if !p.running {
+	at := now()
+	switch {
+	case !p.running:
 		p.resume()
+	case at-p.looked < int64(slice/4): // to ask for the CPU time takes longer than this
+		p.budget, p.filled = min(2*p.budget, maxBudget), at
 		return p.budget
+	default:
+		p.count()
+		p.adapt(min(p.took, time.Duration(at-p.filled)))
+		p.next()
 	}
-	p.adapt(p.count())
+	p.looked, p.took = now(), 0
+	p.filled = p.looked
+	return p.budget
+}
+
+// next goes on with the slice, or ends it and begins another when that is due.
+func (p *pace) next() {
 	if p.used < slice {
-		return p.budget
+		return
 	}
 	if p.debt() > 0 {
 		p.pause()
 		p.resume()
-		return p.budget
+		return
 	}
 	p.keen = true
 	kept := p.turns.offer(p.turn, p.used)
@@ -99,7 +116,6 @@ func (p *pace) refill() int64 {
 	default:
 		p.yield()
 	}
-	return p.budget
 }
 
 // breath tells whether the guest, which keeps its slot, is to let goroutines go
@@ -113,7 +129,7 @@ func (p *pace) breath() bool {
 
 func now() int64 { return int64(time.Since(epoch)) }
 
-// adapt sets the budget by how long the last one took, so that two make a slice.
+// adapt sets the budget by how long the last one took: half a slice, at most.
 func (p *pace) adapt(took time.Duration) {
 	next := 2 * p.budget
 	if took > slice/4 {
@@ -124,14 +140,14 @@ func (p *pace) adapt(took time.Duration) {
 
 // count adds the present slice to what was used, and begins the next. What
 // the guest was kept waiting for a processor by other processes is not its own.
-func (p *pace) count() time.Duration {
+func (p *pace) count() {
 	end := p.time()
 	took := time.Duration(end - p.last)
 	p.last = end
 	p.spent.Add(int64(took))
+	p.took += took
 	p.used += took
 	p.credit -= took
-	return took
 }
 
 // start begins a slice. Until its end the guest keeps its thread, by which it is
