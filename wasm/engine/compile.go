@@ -17,11 +17,13 @@ import (
 )
 
 // A module is compiled where it is to run, and its code not kept on disk, if
-// that is done sooner than another process could be asked: some milliseconds at
-// most for so many bytes that declare so many locals, whatever they are.
+// that is done about as soon as another process could be asked: so many bytes that
+// declare so many locals, and are no harder to compile, as wasm/meter has it, than
+// twice what a C library is. A few hundred bytes can be made to take minutes.
 const (
 	smallBytes  = 64 << 10
 	smallLocals = 10_000
+	smallEffort = 1 << 16
 )
 
 // features are what modules may use: all that wasm/meter knows. Exceptions are
@@ -45,44 +47,41 @@ type workshop struct {
 type source struct {
 	binary        []byte
 	interruptible bool
+	effort        int64
 }
 
-// meter rewrites a module or, if that cannot be, leaves it to be run
-// interruptible. It is fed what outsiders made, so its panics are the module's
-// fault.
-func (e *Engine) meter(digest string, binary []byte) (s source, err error) {
+// meter rewrites a module. It is fed what outsiders made, so its panics are the
+// module's fault. What it refuses is not fit for wazero's compiler either, which would
+// allocate gigabytes for some.
+func (e *Engine) meter(binary []byte) (s source, err error) {
 	if e.config.Unmetered {
-		return source{binary, true}, nil
+		return source{binary: binary, interruptible: true}, nil
 	}
 	defer recovered(&err)
-	metered, _, err := meter.Rewrite(binary, meter.Options{})
-	if errors.Is(err, meter.ErrUnsuited) {
-		e.config.Logger.Warn("module cannot be metered: it runs several times slower, and its CPU limit is not enforced", "digest", digest, "err", err)
-		return source{binary, true}, nil
-	}
-	// Anything else is not fit for wazero's compiler either, which would
-	// allocate gigabytes for some.
+	metered, info, err := meter.Rewrite(binary, meter.Options{})
 	if err != nil {
 		return source{}, fmt.Errorf("%w: it cannot be metered: %w", wasm.ErrInvalidModule, err)
 	}
-	return source{metered, false}, nil
+	return source{binary: metered, effort: info.Effort}, nil
 }
 
 // translate finds or makes a module's code. If it is not to be compiled here
 // and was not elsewhere, the error is wasm.ErrNotCompiled.
 func (e *Engine) translate(ctx context.Context, c *compiled, binary []byte, apart bool) error {
 	if e.store == nil || e.small(c.info, binary) {
-		s, err := e.meter(c.digest, binary)
+		s, err := e.meter(binary)
 		if err != nil {
 			return err
 		}
-		return e.compile(ctx, c, s, false)
+		if e.store == nil || s.effort <= smallEffort {
+			return e.compile(ctx, c, s, false)
+		}
 	}
 	found, missing := e.store.find(c.digest)
 	if missing != nil && apart {
 		return fmt.Errorf("module %s: %w", c.digest, wasm.ErrNotCompiled)
 	}
-	s, err := e.meter(c.digest, binary)
+	s, err := e.meter(binary)
 	if err != nil {
 		return err
 	}
@@ -103,6 +102,7 @@ func (e *Engine) translate(ctx context.Context, c *compiled, binary []byte, apar
 	return err
 }
 
+// small tells whether a module is compiled where it is to run, if it is no effort.
 func (e *Engine) small(info *module.Info, binary []byte) bool {
 	return !e.config.StoreSmall && len(binary) <= smallBytes && info.Locals <= smallLocals
 }
@@ -184,7 +184,13 @@ func (e *Engine) Compile(ctx context.Context, digest, path string) error {
 		return fmt.Errorf("compile %s: %w", digest, err)
 	}
 	if e.small(c.info, binary) {
-		return nil
+		s, err := e.meter(binary)
+		if err != nil {
+			return fmt.Errorf("compile %s: %w", digest, err)
+		}
+		if s.effort <= smallEffort {
+			return nil
+		}
 	}
 	if e.store == nil {
 		return fmt.Errorf("compile %s: %w: there is nowhere to keep its code", digest, wasm.ErrNotCompiled)

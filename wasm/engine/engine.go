@@ -31,8 +31,7 @@
 // its thread had between its calls (where the system does not tell, the time
 // that passed); what the guest waits for in the host does not count. Threads of
 // guests that compute let others go first, where the kernel can be told. What
-// cannot be metered runs interruptible, several times slower and without a CPU
-// limit.
+// cannot be metered is refused.
 package engine
 
 import (

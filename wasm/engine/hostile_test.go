@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -178,7 +179,7 @@ func TestCPULimit(t *testing.T) {
 	}
 }
 
-// A module that cannot be metered well runs interruptible.
+// A module that cannot be metered well is refused, by name.
 func TestUnsuited(t *testing.T) {
 	e := open(t, engine.Config{})
 	data := make([]byte, 33<<20)
@@ -198,6 +199,8 @@ func TestUnsuited(t *testing.T) {
 	if err := os.WriteFile(path, module, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	collect, kill := torment(t, e, prepareFile(t, e, path), "large")
-	t.Logf("collected in %v, killed in %v", collect, kill)
+	_, err := e.Prepare(t.Context(), wasmtest.Digest(module), path)
+	if !errors.Is(err, wasm.ErrInvalidModule) || !strings.Contains(err.Error(), "memory.init of up to 34603008 bytes") {
+		t.Error(err)
+	}
 }

@@ -14,7 +14,7 @@ import (
 // asks at each loop and each function's entry. Without, and without metering, a
 // guest in a loop could not be killed, and would freeze the process at its next
 // garbage collection. The price is 3 to 10 times the CPU time in guests' inner
-// loops, so it is for those modules alone that cannot be metered.
+// loops.
 func interruptible(rc wazero.RuntimeConfig) wazero.RuntimeConfig {
 	return rc.WithCloseOnContextDone(true)
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -153,6 +154,37 @@ func TestStore(t *testing.T) {
 	}
 	if err := e.Compile(t.Context(), small, at); err != nil || len(entries(dir)) != 1 {
 		t.Errorf("compile a small module: %v, and the store has %v", err, entries(dir))
+	}
+}
+
+// laborious leaves a module of 300 bytes, whose 30 loops have 500 locals.
+func laborious(t *testing.T) (digest, path string) {
+	t.Helper()
+	body := append([]byte{1, 0xf4, 3, 0x7f}, bytes.Repeat([]byte{0x03, 0x40, 0x41, 0, 0x0d, 0, 0x0b}, 30)...)
+	body = append(body, 0x0b)
+	module := []byte("\x00asm\x01\x00\x00\x00" + "\x01\x04\x01\x60\x00\x00" + "\x03\x02\x01\x00" + "\x07\x0a\x01\x06_start\x00\x00" + "\x0a")
+	module = binary.AppendUvarint(module, uint64(3+len(body)))
+	module = append(binary.AppendUvarint(append(module, 1), uint64(len(body))), body...)
+	path = filepath.Join(t.TempDir(), "laborious.wasm")
+	if err := os.WriteFile(path, module, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return wasmtest.Digest(module), path
+}
+
+// A few bytes that are hard to compile are not compiled where guests run.
+func TestStoreLaborious(t *testing.T) {
+	dir := t.TempDir()
+	digest, path := laborious(t)
+	e, _ := openLogged(t, engine.Config{CacheDir: filepath.Join(dir, "cache")})
+	if _, err := e.PrepareCompiled(t.Context(), digest, path); !errors.Is(err, wasm.ErrNotCompiled) {
+		t.Fatalf("prepare what is not compiled: %v", err)
+	}
+	if err := e.Compile(t.Context(), digest, path); err != nil || len(entries(dir)) != 1 {
+		t.Fatalf("compile: %v, and the store has %v", err, entries(dir))
+	}
+	if _, err := e.PrepareCompiled(t.Context(), digest, path); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -74,6 +74,7 @@ func (w *rewriter) survey() error {
 			return err
 		}
 		w.info.Instrs += len(w.code.list)
+		w.info.Effort += w.code.effort()
 		w.stack.frame[f] = w.code.estimate()
 		for _, i := range w.code.list {
 			switch i.op {

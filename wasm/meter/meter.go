@@ -8,15 +8,12 @@ import (
 // The sentinels of Rewrite.
 var (
 	// ErrUnsupported: a module that may well be valid, but uses what this pass
-	// does not know, or exceeds its bounds; the text names it. It was not read
-	// to its end, so do not feed it to an engine that allocates whatever a
+	// does not know, or exceeds its bounds; the text names it. It may not have been
+	// read to its end, so do not feed it to an engine that allocates whatever a
 	// module claims to hold.
 	ErrUnsupported = errors.New("meter: unsupported")
 	// ErrMalformed: no valid module.
 	ErrMalformed = errors.New("meter: malformed module")
-	// ErrUnsuited: a module that was read to its end, and is within all bounds,
-	// but is no better for being metered. It may run interruptible.
-	ErrUnsuited = errors.New("meter: cannot be metered well")
 )
 
 // The import that a rewritten module needs, of type () -> (i64), and defaults.
@@ -50,7 +47,7 @@ type Options struct {
 	// by an estimate; see the package comment.
 	MaxStack int64
 	// MaxGrowth bounds the output's size, as a multiple of the input's (and 4
-	// KiB more): a module that would grow further is unsuited.
+	// KiB more): a module that would grow further is refused.
 	MaxGrowth int
 
 	omit kind // checks to leave out, for tests that each is needed
@@ -63,6 +60,10 @@ type Info struct {
 	Entries   int // of these at functions' entries
 	Loops     int // and at loops' headers
 	Instrs    int // instructions read
+	// Effort is an estimate of how hard the module is to compile, beside its size:
+	// what meets where paths do, of which there may be the product of all that a
+	// function has. A C library's functions sum up to 40,000.
+	Effort int64
 	// Metered is false if the module has no code, and was returned unchanged.
 	Metered bool
 }
@@ -73,7 +74,7 @@ const (
 	maxBody    = 16 << 20 // bytes of a function
 	maxNesting = 1 << 16
 	// maxLoopLocals bounds the product of a function's loops and locals, with
-	// which the time to compile grows: this many take some five seconds.
+	// the square of which the time to compile may grow.
 	maxLoopLocals = 2 << 20
 	maxTables     = 16
 	maxInit       = 32 << 20 // bytes of data that memory.init copies at once
@@ -108,7 +109,7 @@ func Rewrite(module []byte, o Options) (out []byte, info Info, err error) {
 		return nil, info, err
 	}
 	if w.m.usesInit && w.m.dataBytes > maxInit {
-		return nil, info, fmt.Errorf("%w: memory.init of up to %d bytes", ErrUnsuited, w.m.dataBytes)
+		return nil, info, fmt.Errorf("%w: memory.init of up to %d bytes", ErrUnsupported, w.m.dataBytes)
 	}
 	if err := w.functions(); err != nil {
 		return nil, info, err
@@ -117,7 +118,7 @@ func Rewrite(module []byte, o Options) (out []byte, info Info, err error) {
 		return nil, info, err
 	}
 	if most := len(module)*o.MaxGrowth + 4<<10; len(out) > most {
-		return nil, info, fmt.Errorf("%w: it would grow from %d to %d bytes", ErrUnsuited, len(module), len(out))
+		return nil, info, fmt.Errorf("%w: it would grow from %d to %d bytes", ErrUnsupported, len(module), len(out))
 	}
 	w.info.Functions, w.info.Metered = info.Functions, true
 	return out, w.info, nil

@@ -75,7 +75,7 @@ func TestRefuses(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"global": {`(module (import "weft:meter" "refill" (func (result i64))) (func))`, "weft:meter"},
 		"table":  {`(module (table 2000000 funcref) (func))`, "tables of 2000000 entries"},
-		"loops":  {"(module (func (local" + strings.Repeat(" i32", 3000) + ")" + strings.Repeat("(loop (br 0))", 1000) + "))", "1000 loops and 3000 locals"},
+		"loops":  {"(module (func (local" + strings.Repeat(" i32", 3000) + ")" + strings.Repeat("(loop (br 0))", 1000) + "))", "1000 loops, and 3000 locals and parameters"},
 		"locals": {"(module (func (local" + strings.Repeat(" i32", 50_001) + ")))", "50001 locals"},
 	} {
 		t.Run(name, func(t *testing.T) {

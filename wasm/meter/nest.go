@@ -39,6 +39,14 @@ package meter
 // Branches to the loop itself lead where they did; those that leave it cross four
 // more constructs, and get a label that is higher by as many.
 
+// Of more loops in one function none is nested, nor where the product with its locals
+// is greater: the engine's time to compile grows with the square of it. A C
+// library's greatest functions have 53 loops, and a product of 2,300.
+const (
+	maxNested       = 500
+	maxNestedLocals = 8 << 10
+)
+
 // nest is the state of rewrite for such loops.
 type nest struct {
 	used  bool
@@ -68,7 +76,7 @@ func (w *rewriter) nestable(n, calls int, weight int64) bool {
 	if planned := len(w.checks); planned > 0 && w.checks[planned-1].before == n+1 {
 		return false // a check in this place, with which it shares its weight
 	}
-	return w.code.locals < maxLocals && 2*w.code.loops*(w.code.locals+1) <= maxLoopLocals
+	return w.code.locals < maxLocals && w.code.loops <= maxNested && w.code.loops*(w.code.locals+w.code.params) <= maxNestedLocals
 }
 
 // first is what the outermost of nested loops is granted to begin with, if its

@@ -159,6 +159,7 @@ type code struct {
 	list   []instr
 	sets   int64       // instructions that set a local
 	blocks int64       // that others can branch to
+	passed int64       // values that blocks, branches and calls pass
 	open   []construct // around the current instruction
 }
 
@@ -176,12 +177,17 @@ func (c *code) merging(top construct) uint32 {
 	return uint32(min(top.arity+min(c.sets-top.sets, c.locals+c.params), 1<<24))
 }
 
+// effort is what Info tells of a function.
+func (c *code) effort() int64 {
+	return (c.blocks+8*c.loops)*(c.locals+c.params) + c.blocks*c.blocks/16 + c.passed
+}
+
 // decodeBody reads the body of a function, which is numbered as defined.
 func (m *module) decodeBody(c *code, f uint32) error {
 	body := m.bodies[f]
 	c.params = int64(m.params[m.functions[f]])
 	c.body, c.locals, c.list, c.open = body, 0, c.list[:0], append(c.open[:0], construct{op: opBlock})
-	c.sets, c.blocks = 0, 0
+	c.sets, c.blocks, c.passed = 0, 0, 0
 	r := reader{b: body}
 	c.groups = uint32(r.count())
 	for n := c.groups; n > 0 && r.err == nil; n-- {
@@ -200,6 +206,12 @@ func (m *module) decodeBody(c *code, f uint32) error {
 		i := instr{at: uint32(r.pos)}
 		i.op = r.byte()
 		m.immediates(c, &r, &i)
+		switch i.op {
+		case opCall, opCallIndirect, opTailCall, opTailIndirect:
+			if r.err == nil {
+				c.passed += m.arity[m.callType(&i)]
+			}
+		}
 		c.list = append(c.list, i)
 		if i.op == opLoop {
 			c.loops++
@@ -208,8 +220,8 @@ func (m *module) decodeBody(c *code, f uint32) error {
 	if r.err == nil && len(c.open) != 0 {
 		r.fail(ErrMalformed, "a function has no end")
 	}
-	if c.loops*c.locals > maxLoopLocals {
-		r.fail(ErrUnsupported, "%d loops and %d locals in one function", c.loops, c.locals)
+	if c.loops*(c.locals+c.params) > maxLoopLocals {
+		r.fail(ErrUnsupported, "%d loops, and %d locals and parameters in one function", c.loops, c.locals+c.params)
 	}
 	return r.err
 }
@@ -330,7 +342,9 @@ func (m *module) structure(c *code, r *reader, i *instr) {
 	switch i.op {
 	case opBlock, opLoop, opIf:
 		c.blocks++
-		c.open = append(c.open, construct{op: i.op, sets: c.sets, arity: m.blockType(r)})
+		arity := m.blockType(r)
+		c.passed += arity
+		c.open = append(c.open, construct{op: i.op, sets: c.sets, arity: arity})
 		if len(c.open) > maxNesting {
 			r.fail(ErrUnsupported, "more than %d nested blocks", maxNesting)
 		}
@@ -377,7 +391,9 @@ func branch(c *code, r *reader, i *instr) {
 	for ; more >= 0 && r.err == nil; more-- {
 		if i.arg = r.u32(); int(i.arg) >= len(c.open) {
 			r.fail(ErrMalformed, "a branch to the unknown label %d", i.arg)
+			return
 		}
+		c.passed += c.open[len(c.open)-1-int(i.arg)].arity
 	}
 }
 
