@@ -17,9 +17,9 @@ import (
 )
 
 // A module is compiled where it is to run, and its code not kept on disk, if
-// that is done about as soon as another process could be asked: so many bytes that
-// declare so many locals, and are no harder to compile, as wasm/meter has it, than
-// twice what a C library is. A few hundred bytes can be made to take minutes.
+// that is done about as soon as another process could be asked: so many bytes,
+// that declare so many locals, and that are harder to compile than a C library by half at
+// most, as wasm/meter has it. A few hundred bytes can be made to take minutes.
 const (
 	smallBytes  = 64 << 10
 	smallLocals = 10_000
