@@ -64,11 +64,12 @@ func generateName(prefix string) string {
 }
 
 func (r *Registry) createNamed(ctx context.Context, e *entry, object core.Object, o *request) (core.Object, error) {
+	epoch := r.store.Epoch()
 	p, err := r.planCreate(ctx, r.store, e, object, o)
 	if err != nil {
 		return nil, err
 	}
-	kept, err := r.commit(ctx, &p, o.DryRun)
+	kept, err := r.commit(ctx, &p, epoch, o.DryRun)
 	if err != nil {
 		return nil, err
 	}

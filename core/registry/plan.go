@@ -49,11 +49,12 @@ const maxAttempts = 1000
 // and the caller did not insist on a revision (fixed).
 func (r *Registry) write(ctx context.Context, dryRun, fixed bool, compute func() (plan, error)) (core.Object, *plan, error) {
 	for attempt := 1; ; attempt++ {
+		epoch := r.store.Epoch()
 		p, err := compute()
 		if err != nil {
 			return nil, nil, err
 		}
-		object, err := r.commit(ctx, &p, dryRun)
+		object, err := r.commit(ctx, &p, epoch, dryRun)
 		if err == nil {
 			return object, &p, nil
 		}
@@ -67,16 +68,18 @@ func (r *Registry) write(ctx context.Context, dryRun, fixed bool, compute func()
 	}
 }
 
-// commit performs a plan, and returns the object as kept or its last state.
-func (r *Registry) commit(ctx context.Context, p *plan, dryRun bool) (core.Object, error) {
+// commit performs a plan that was computed since epoch, and returns the object
+// as kept or its last state. What the plan was computed upon may be tentative:
+// without a commit of its own it must be settled before it is shown.
+func (r *Registry) commit(ctx context.Context, p *plan, epoch uint64, dryRun bool) (core.Object, error) {
 	if dryRun {
 		if p.old == nil {
 			return p.object, nil
 		}
-		return p.object, r.settled(ctx, p.old)
+		return p.object, r.store.Settled(ctx, epoch)
 	}
 	if p.unchanged() {
-		return p.object, r.settled(ctx, p.object)
+		return p.object, r.store.Settled(ctx, epoch)
 	}
 	kept, err := r.store.Commit(ctx, []core.Op{p.op()})
 	if err != nil {
@@ -86,13 +89,6 @@ func (r *Registry) commit(ctx context.Context, p *plan, dryRun bool) (core.Objec
 		return p.object, nil
 	}
 	return kept[0], nil
-}
-
-// settled waits until object, which may be the store's tentative state, is
-// committed and so may be shown.
-func (r *Registry) settled(ctx context.Context, object core.Object) error {
-	_, err := r.store.WaitFor(ctx, core.Revision(object))
-	return err
 }
 
 // firm is deferred by each write with the epoch of its begin. A refusal may

@@ -214,3 +214,64 @@ func deleteMap(name string) func(context.Context, *Registry) error {
 		return err
 	}
 }
+
+// givenUp is a store that gives up, after each look at its latest state, what
+// it showed there.
+type givenUp struct {
+	*registrytest.Store
+	epoch uint64
+}
+
+func (s *givenUp) Latest(key core.Key) (core.Object, bool) {
+	defer func() { s.epoch++ }()
+	return s.Store.Latest(key)
+}
+
+func (s *givenUp) Epoch() uint64 { return s.epoch }
+
+func (s *givenUp) Settled(_ context.Context, epoch uint64) error {
+	if epoch != s.epoch {
+		return apierrors.NewServiceUnavailable("given up")
+	}
+	return nil
+}
+
+// TestNothingToWriteOverGivenUp: a write that finds nothing to change must not
+// be acknowledged for a state that is never committed.
+func TestNothingToWriteOverGivenUp(t *testing.T) {
+	set := func(o core.Object) error {
+		o.(*corev1.ConfigMap).Data = map[string]string{"k": "1"}
+		return nil
+	}
+	for name, write := range map[string]func(*Registry) error{
+		"mutate": func(r *Registry) error {
+			_, err := r.Mutate(t.Context(), configKey("a"), set, core.WriteOptions{})
+			return err
+		},
+		"update": func(r *Registry) error {
+			_, err := r.Update(t.Context(), configKey("a"), configMap("a", map[string]string{"k": "1"}), core.WriteOptions{})
+			return err
+		},
+		"dry run": func(r *Registry) error {
+			_, _, err := r.Delete(t.Context(), configKey("a"), core.DeleteOptions{DryRun: true})
+			return err
+		},
+		"transaction": func(r *Registry) error {
+			_, err := r.Transact(t.Context(), []core.Write{{Key: configKey("a"), Mutate: set}})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &givenUp{Store: registrytest.NewStore()}
+			r, err := New(Config{Store: s, Strategies: builtinAndDefinitions()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustCreate(t, r, registrytest.Namespace("default"), core.WriteOptions{})
+			mustCreate(t, r, configMap("a", map[string]string{"k": "1"}), core.WriteOptions{})
+			if err := write(r); !apierrors.IsServiceUnavailable(err) {
+				t.Errorf("%v, want unavailable", err)
+			}
+		})
+	}
+}

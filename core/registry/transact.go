@@ -28,6 +28,7 @@ func (r *Registry) Transact(ctx context.Context, writes []core.Write) (kept []co
 		entries[i] = e
 	}
 	for attempt := 1; ; attempt++ {
+		epoch := r.store.Epoch()
 		t := &transaction{below: r.store, touched: map[core.Key]int{}}
 		last := make([]core.Object, len(writes))
 		for i := range writes {
@@ -38,7 +39,7 @@ func (r *Registry) Transact(ctx context.Context, writes []core.Write) (kept []co
 			last[i] = p.object
 			t.add(p)
 		}
-		err := r.commitAll(ctx, t, writes, last)
+		err := r.commitAll(ctx, t, epoch, writes, last)
 		if err == nil {
 			return last, nil
 		}
@@ -94,7 +95,7 @@ func (r *Registry) planWrite(ctx context.Context, t *transaction, e *entry, w *c
 }
 
 // commitAll commits what t has gathered and puts what was kept into last.
-func (r *Registry) commitAll(ctx context.Context, t *transaction, writes []core.Write, last []core.Object) error {
+func (r *Registry) commitAll(ctx context.Context, t *transaction, epoch uint64, writes []core.Write, last []core.Object) error {
 	ops, at := t.ops()
 	if len(ops) > 0 {
 		kept, err := r.store.Commit(ctx, ops)
@@ -108,12 +109,7 @@ func (r *Registry) commitAll(ctx context.Context, t *transaction, writes []core.
 		}
 		return nil
 	}
-	for _, object := range last {
-		if err := r.settled(ctx, object); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.store.Settled(ctx, epoch)
 }
 
 // fence checks what a write insists on.
