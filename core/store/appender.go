@@ -32,9 +32,11 @@ type appender struct {
 // append stores record as the next one and returns nil, or an error that wraps
 // ErrLost if somebody else has appended, or bus.ErrRefused if the record is
 // certain not to have been stored. It goes on trying while the log does not
-// answer, until ctx ends; then the outcome is unknown.
+// answer, until ctx ends; then the outcome is unknown. A refusal is certain only
+// of the first attempt: what an earlier one sent may still arrive.
 func (a *appender) append(ctx context.Context, record []byte) error {
 	wait := firstRetry
+	uncertain := false
 	for conflicts := 0; ; {
 		sequence, err := a.log.Append(ctx, a.last, record)
 		if err == nil && sequence != a.last+1 {
@@ -44,9 +46,11 @@ func (a *appender) append(ctx context.Context, record []byte) error {
 			a.last = sequence
 			return nil
 		}
-		if !errors.Is(err, bus.ErrUnavailable) && !errors.Is(err, bus.ErrConflict) {
+		refused := errors.Is(err, bus.ErrRefused)
+		if (refused && !uncertain) || (!refused && !errors.Is(err, bus.ErrUnavailable) && !errors.Is(err, bus.ErrConflict)) {
 			return err // it names the log
 		}
+		uncertain = true
 		if errors.Is(err, bus.ErrConflict) {
 			conflicts++
 		}

@@ -240,6 +240,58 @@ func TestRefusedRecord(t *testing.T) {
 	})
 }
 
+// TestRefusedAfterUnknown: a request without an answer may arrive after all, so
+// that a refusal of the next attempt does not say that the record is not stored.
+func TestRefusedAfterUnknown(t *testing.T) {
+	for name, tt := range map[string]struct {
+		then func(d disk, sent []byte) // while attempts are refused
+	}{
+		"it arrives late": {func(d disk, sent []byte) { d.wal.records = append(d.wal.records, sent) }},
+		"there is room":   {func(d disk, _ []byte) { d.wal.fault = nil }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDisk()
+				s, stop := d.open(t)
+				var sent []byte
+				d.wal.mu.Lock()
+				d.wal.fault = func(record []byte) (bool, error) {
+					if sent == nil {
+						sent = bytes.Clone(record)
+						return lostRequest(record)
+					}
+					return refusedRequest(record)
+				}
+				d.wal.mu.Unlock()
+				var others sync.WaitGroup
+				others.Go(func() {
+					if err := create(t.Context(), s, "a"); err != nil {
+						t.Errorf("create: %v", err)
+					}
+				})
+				time.Sleep(10 * time.Second)
+				d.wal.mu.Lock()
+				tt.then(d, sent)
+				d.wal.mu.Unlock()
+				others.Wait()
+				d.wal.mu.Lock()
+				d.wal.fault = nil
+				d.wal.mu.Unlock()
+				if err := create(t.Context(), s, "b"); err != nil {
+					t.Errorf("the next: %v", err)
+				}
+				if err := stop(); err != nil {
+					t.Errorf("Run: %v", err)
+				}
+				again, _ := d.crash().open(t)
+				if n := again.Snapshot().Count(core.ConfigMaps); n != 2 {
+					t.Errorf("%d config maps after a restart, want 2", n)
+				}
+			})
+		})
+	}
+}
+
 // TestOtherError: what the log's contract does not know ends the store.
 func TestOtherError(t *testing.T) {
 	d := newDisk()
