@@ -292,9 +292,9 @@ func (b *BackupReader) end(in *bufio.Reader, h header, body []byte) error {
 
 // Restore replaces what the logs hold by the objects of a backup that key
 // opens, in one step: before its last write everything is as it was, and after
-// it the backup's state is. A new history begins: revisions jump by 2^32, and
-// nobody may resume a watch from before. Whoever leads is deposed. The Config's
-// own key encrypts the logs from then on; its MarkFile is not used.
+// it the backup's state is. A new history begins: revisions jump by 2^32
+// or more, and nobody may resume a watch from before. Whoever leads is deposed.
+// The Config's own key encrypts the logs from then on; its MarkFile is not used.
 func Restore(ctx context.Context, config Config, backup io.Reader, key Key) (BackupInfo, error) {
 	config.AcceptLoss, config.MarkFile = true, ""
 	s, err := newStandby(config)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -133,6 +135,53 @@ func TestRestore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRestoreTwice restores a backup into two new logs: whoever has followed the
+// first must notice that the second is another history.
+func TestRestoreTwice(t *testing.T) {
+	for name, backup := range map[string]func(*testing.T) []byte{
+		"of a first history": func(t *testing.T) []byte { return backupOf(t, 5) },
+		"of a restored one": func(t *testing.T) []byte {
+			s := restored(t, backupOf(t, 5))
+			var out bytes.Buffer
+			if err := s.Backup(t.Context(), &out, backupKey, files(nil)); err != nil {
+				t.Fatal(err)
+			}
+			return out.Bytes()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				data := backup(t)
+				time.Sleep(2 * time.Hour)
+				first := restored(t, data)
+				at := core.Revision(put(t, first, configMap("ns", "of the first", "1"), 0))
+				time.Sleep(time.Minute)
+				second := restored(t, data)
+				if first.Term() >= second.Term() {
+					t.Errorf("term %d follows %d", second.Term(), first.Term())
+				}
+				for i := range 3 {
+					put(t, second, configMap("ns", fmt.Sprint("of the second", i), "1"), 0)
+				}
+				if _, err := second.Watch(core.ConfigMaps, "", at); !apierrors.IsResourceExpired(err) {
+					t.Errorf("a watch of the first: %v, want expired", err)
+				}
+			})
+		})
+	}
+}
+
+// restored opens a new log into which data is restored.
+func restored(t *testing.T, data []byte) *store.Store {
+	t.Helper()
+	d := newDisk()
+	if _, err := store.Restore(t.Context(), d.config(t), bytes.NewReader(data), backupKey); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := d.open(t)
+	return s
 }
 
 // TestRestoreIsOneStep ends a restore at each of its writes: what was there is

@@ -27,8 +27,8 @@ const (
 // revisionJump is how far revisions may run ahead of the newest record.
 const revisionJump = 1 << 16
 
-// historyJump is how far revisions jump when a new history begins: more than
-// any other history of the same log can have come further.
+// historyJump is how far revisions jump at least when a new history begins: more
+// than any other history of the same log can have come further.
 const historyJump = 1 << 32
 
 // Config configures a Store. The zero value of an optional field means its

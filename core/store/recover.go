@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/weftrun/weft/bus"
 	"github.com/weftrun/weft/core"
@@ -215,7 +217,7 @@ func (r *recovery) begin(ctx context.Context) error {
 		start := max(r.high, r.last, r.base) + r.config.jump + 1
 		h := header{kind: kindTerm, term: s.term + 1, first: start, high: start}
 		if r.config.AcceptLoss {
-			start += historyJump
+			h.term, start = newTime(time.Now(), h.term, start)
 			h.first, h.high = newHistory, start
 		}
 		record := r.store.codec.seal(h, nil)
@@ -239,6 +241,28 @@ func (r *recovery) begin(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("begin a term: %w, and keeps doing so", ErrLost)
+}
+
+// newTime returns the term and revision at which a new history begins, no lower
+// than the given ones. Other histories may have begun at the same place, such as
+// when a backup is restored twice, and nothing here may remember them. But nodes
+// follow no lower or equal term, and a watch from a revision ahead would miss
+// what is written until then. So both follow the clock: no history has a term a
+// millisecond or a thousand changes in one. Where the clock is behind, chance
+// keeps them apart.
+func newTime(now time.Time, term, start int64) (int64, int64) {
+	at := now.UnixMilli()
+	if at > term {
+		term = at
+	} else {
+		term += rand.Int64N(1 << 20) //nolint:gosec // no secret
+	}
+	if at <<= 10; at > start+historyJump {
+		start = at
+	} else {
+		start += historyJump + rand.Int64N(historyJump) //nolint:gosec // no secret
+	}
+	return term, start
 }
 
 // finish makes the store ready at its first revision.

@@ -97,7 +97,7 @@ type counters struct {
 	generation                             atomic.Pointer[generation]
 }
 
-// Term returns the number of this leadership: one more than that of any store
+// Term returns the number of this leadership: higher than that of any store
 // that opened the log before.
 func (s *Store) Term() int64 { return s.term }
 
