@@ -392,7 +392,15 @@ func (l *Ledger) Forget() error {
 	l.state.Term = term
 	l.given++
 	l.mu.Unlock()
-	if err := l.rewrite(); err != nil {
+	err := l.rewrite()
+	if err == nil {
+		return nil
+	}
+	// What the file says is not true any more, and removing it needs no room.
+	l.mu.Lock()
+	l.give(err)
+	l.mu.Unlock()
+	if err := l.force(); err != nil {
 		return fmt.Errorf("empty the ledger: %w", err)
 	}
 	return nil

@@ -324,6 +324,29 @@ func TestDiskTakesNoMore(t *testing.T) {
 	})
 }
 
+// TestForgetOnFullDisk: what was forgotten does not come back because no new
+// file could be written.
+func TestForgetOnFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	l, s := open(t, dir)
+	a := pod("a", "1")
+	l.Reset(4, map[core.Key]core.Object{keyOf(a): a})
+	blocker := filepath.Join(dir, fileName+".new") // a folder, where the new file would be
+	if err := os.Mkdir(blocker, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Forget(); err != nil {
+		t.Errorf("nothing is there to be wrong: %v", err)
+	}
+	s.want(t, "cannot be written")
+	if err := os.Remove(blocker); err != nil {
+		t.Fatal(err)
+	}
+	if got := brief(reopen(t, dir)); got != "known false term 0" {
+		t.Errorf("afterwards: %s", got)
+	}
+}
+
 // TestStale: where not even the file can be removed, nobody is told that all is
 // well.
 func TestStale(t *testing.T) {
