@@ -325,28 +325,29 @@ func (r *recovery) replace(ctx context.Context, backup io.Reader, key Key) (Back
 		return BackupInfo{}, err
 	}
 	r.base, r.high, s.term = info.Revision, info.Revision, info.Term
-	if s.log.last, err = r.overtake(ctx); err != nil {
+	if err := r.overtake(ctx); err != nil {
 		return BackupInfo{}, err
 	}
-	if err := r.begin(ctx); err != nil {
+	if err := r.begin(ctx, r.overtake); err != nil {
 		return BackupInfo{}, err
 	}
 	return info, s.rebase(ctx)
 }
 
-// overtake makes the next term and revision higher than any in the log, and
-// returns its last record's sequence.
-func (r *recovery) overtake(ctx context.Context) (uint64, error) {
+// overtake makes the next record follow the log's last one, with a higher term
+// and revision.
+func (r *recovery) overtake(ctx context.Context) error {
 	_, last, err := r.config.Log.Bounds(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("read bounds of log WAL: %w", err)
+		return fmt.Errorf("read bounds of log WAL: %w", err)
 	}
+	r.store.log.last = last
 	record, err := r.store.log.read(ctx)
 	if err != nil || len(record.Data) == 0 {
-		return last, nil //nolint:nilerr // what cannot be read is replaced
+		return nil //nolint:nilerr // what cannot be read is replaced
 	}
 	if h, err := readHeader(record.Data); err == nil {
 		r.store.term, r.high = max(r.store.term, h.term), max(r.high, h.high)
 	}
-	return last, nil
+	return nil
 }

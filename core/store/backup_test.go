@@ -184,6 +184,27 @@ func restored(t *testing.T, data []byte) *store.Store {
 	return s
 }
 
+// TestRestoreOverWrites: what a leader writes during a restore is no part of it.
+func TestRestoreOverWrites(t *testing.T) {
+	backup := backupOf(t, 30)
+	d := generations(t)
+	leader, _ := d.open(t)
+	writes := 0
+	config := d.config(t)
+	config.Log = &hookedLog{d.wal, func([]byte) {
+		if writes++; writes <= 3 {
+			put(t, leader, configMap("ns", fmt.Sprint("late", writes), "1"), 0)
+		}
+	}}
+	if _, err := store.Restore(t.Context(), config, bytes.NewReader(backup), backupKey); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := d.crash().open(t)
+	if n := s.Snapshot().Count(core.ConfigMaps); n != 30 {
+		t.Errorf("%d config maps, want 30", n)
+	}
+}
+
 // TestRestoreIsOneStep ends a restore at each of its writes: what was there is
 // there, or the backup's state is.
 func TestRestoreIsOneStep(t *testing.T) {

@@ -71,6 +71,8 @@ type recovery struct {
 	records int64
 	bytes   int64
 	broken  bool // the log holds what must not be read again
+	loaded  bool // the state is whole, up to the last record that was applied
+	fresh   bool // the last record that was applied begins a new history
 }
 
 // reset forgets everything, before an attempt.
@@ -96,7 +98,11 @@ func (r *recovery) load(ctx context.Context) error {
 		return fmt.Errorf("log WAL: %w: records 1 to %d are missing, and there is no snapshot that contains them", ErrLogCut, first-1)
 	}
 	r.store.stats.generation.Store(g)
-	return r.accept(r.replay(ctx, last), last)
+	if err := r.accept(r.replay(ctx, last), last); err != nil {
+		return err
+	}
+	r.loaded = true
+	return nil
 }
 
 // accept ends the replay before what cannot be read, if the configuration says
@@ -146,7 +152,10 @@ func (r *recovery) apply(d *decoded) error {
 		if d.term <= s.term || d.high < r.high {
 			return fmt.Errorf("%w: term %d of revision %d follows term %d of revision %d", ErrDamaged, d.term, d.high, s.term, r.high)
 		}
-		s.term, r.high = d.term, d.high
+		if d.first == newHistory && r.loaded {
+			return errNewHistory
+		}
+		s.term, r.high, r.fresh = d.term, d.high, d.first == newHistory
 		r.resetRings(d.high, d.first == newHistory)
 		return nil
 	case kindChanges:
@@ -156,7 +165,7 @@ func (r *recovery) apply(d *decoded) error {
 	default:
 		return fmt.Errorf("%w: a %v in the log", ErrDamaged, d.kind)
 	}
-	r.high = max(r.high, d.high)
+	r.high, r.fresh = max(r.high, d.high), false
 	for i := range d.items {
 		it := &d.items[i]
 		if it.revision <= r.base {
@@ -189,8 +198,11 @@ func (r *recovery) change(it *decodedItem) error {
 }
 
 // newHistory, as a term record's first revision, says that the log may lack
-// what clients have seen of it.
+// what clients have seen of it. A snapshot may follow that replaces the state.
 const newHistory = 0
+
+// errNewHistory ends a replay on a state that may be another history's.
+var errNewHistory = errors.New("a new history begins")
 
 // resetRings drops the events of what is not durable: some of them may have
 // been seen and then lost, so that nobody may resume from before the new term.
@@ -208,10 +220,11 @@ func (r *recovery) resetRings(start int64, all bool) {
 	}
 }
 
-// begin appends the term record, following whoever still writes.
-func (r *recovery) begin(ctx context.Context) error {
-	s := r.store
+// begin appends the term record. behind is called when somebody else has
+// written meanwhile.
+func (r *recovery) begin(ctx context.Context, behind func(context.Context) error) error {
 	for range openAttempts {
+		s := r.store
 		// One more than what may have been seen: nobody may resume a watch of
 		// what was lost from the very revision at which this term begins.
 		start := max(r.high, r.last, r.base) + r.config.jump + 1
@@ -222,21 +235,22 @@ func (r *recovery) begin(ctx context.Context) error {
 		}
 		record := r.store.codec.seal(h, nil)
 		err := s.log.append(ctx, record)
-		if err == nil {
+		again := errors.Is(err, ErrLost)
+		if err == nil && r.fresh { // its snapshot may have come just before
+			again, err = r.replaced(ctx)
+			r.loaded = err == nil && !again
+		}
+		if !again && err == nil {
 			r.bytes += int64(len(record))
 			r.records++
 			s.term, s.termSum = h.term, recordSum(record)
 			r.finish(start)
 			return nil
 		}
-		if !errors.Is(err, ErrLost) {
+		if !again {
 			return err
 		}
-		_, last, err := r.config.Log.Bounds(ctx)
-		if err != nil {
-			return fmt.Errorf("read bounds of log WAL: %w", err)
-		}
-		if err := r.replay(ctx, last); err != nil {
+		if err := behind(ctx); err != nil {
 			return err
 		}
 	}

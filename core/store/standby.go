@@ -14,7 +14,6 @@ import (
 // before Lead. It belongs to one goroutine.
 type Standby struct {
 	recovery *recovery
-	loaded   bool
 }
 
 // Follow recovers the state as Open does, and leaves the log as it is: whoever
@@ -42,21 +41,20 @@ func newStandby(config Config) (*Standby, error) {
 	return &Standby{recovery: r}, nil
 }
 
-// CatchUp applies what was logged since. If so much was logged that a snapshot
-// has taken its place meanwhile, it recovers from that. An error that wraps
+// CatchUp applies what was logged since. If a snapshot has taken the place of
+// that meanwhile, or a new history has begun, it recovers anew. An error that wraps
 // bus.ErrUnavailable passes: what was applied stays, and the next call goes on
 // from there.
 func (s *Standby) CatchUp(ctx context.Context) error {
-	if err := s.catchUp(ctx); err != nil {
+	if err := s.recovery.follow(ctx); err != nil {
 		return fmt.Errorf("follow store: %w", err)
 	}
 	return nil
 }
 
-func (s *Standby) catchUp(ctx context.Context) error {
-	r := s.recovery
-	if !s.loaded {
-		return s.load(ctx)
+func (r *recovery) follow(ctx context.Context) error {
+	if !r.loaded {
+		return r.load(ctx)
 	}
 	first, last, err := r.config.Log.Bounds(ctx)
 	if err != nil {
@@ -67,22 +65,38 @@ func (s *Standby) catchUp(ctx context.Context) error {
 		return fmt.Errorf("log WAL: %w: it ends with record %d, and record %d was read before", ErrLogCut, last, known)
 	}
 	if first > known+1 {
-		return s.load(ctx)
+		return r.load(ctx)
+	}
+	if r.fresh {
+		// Whoever goes on behind it has written its snapshot, or is another one.
+		replaced := last > known
+		if !replaced {
+			replaced, err = r.replaced(ctx)
+		}
+		if err != nil || !replaced {
+			return err
+		}
+		return r.load(ctx)
 	}
 	err = r.replay(ctx, last)
-	if errors.Is(err, bus.ErrNotFound) { // trimmed since its bounds were read
-		return s.load(ctx)
+	if errors.Is(err, bus.ErrNotFound) || errors.Is(err, errNewHistory) { // trimmed since its bounds were read
+		return r.load(ctx)
 	}
 	return err
 }
 
-func (s *Standby) load(ctx context.Context) error {
-	s.loaded = false
-	if err := s.recovery.load(ctx); err != nil {
-		return err
+// replaced says whether the history that the log's last record begins has its
+// snapshot. Before that, the state is still the one of before.
+func (r *recovery) replaced(ctx context.Context) (bool, error) {
+	newest, err := r.config.Snapshots.Last(ctx)
+	if errors.Is(err, bus.ErrNotFound) {
+		return false, nil
 	}
-	s.loaded = true
-	return nil
+	if err != nil {
+		return false, fmt.Errorf("read last record of log snapshots: %w", err)
+	}
+	h, err := readHeader(newest.Data)
+	return err == nil && h.kind == kindManifest && h.term >= r.store.term, nil // load says what is wrong with it
 }
 
 // Sequence is the newest record of the log that was applied.
@@ -96,12 +110,12 @@ func (s *Standby) Lead(ctx context.Context, leading func() bool) (*Store, error)
 	if leading != nil {
 		s.recovery.config.Leading = leading
 	}
-	if err := s.catchUp(ctx); err != nil {
+	if err := s.recovery.follow(ctx); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	r := s.recovery
 	r.store.config.Leading = r.config.Leading
-	if err := r.begin(ctx); err != nil {
+	if err := r.begin(ctx, r.follow); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	if r.broken {

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -182,6 +183,111 @@ func TestStandbyOfAnotherLog(t *testing.T) {
 	}
 	if len(d.wal.records) != 3 {
 		t.Error("a record was appended")
+	}
+}
+
+// hookedLog calls before with each record that is appended.
+type hookedLog struct {
+	bus.Log
+	before func(record []byte)
+}
+
+func (l *hookedLog) Append(ctx context.Context, last uint64, record []byte) (uint64, error) {
+	l.before(record)
+	return l.Log.Append(ctx, last, record)
+}
+
+// TestRestoreUnderStandby restores a backup while a core stands by: it leads
+// with the backup's state, whatever it has seen of the restore.
+func TestRestoreUnderStandby(t *testing.T) {
+	backup := backupOf(t, 30)
+	restore := func(t *testing.T, d disk, written func(snapshot []byte)) {
+		config := d.config(t)
+		config.Snapshots = &hookedLog{d.snapshots, written}
+		if _, err := store.Restore(t.Context(), config, bytes.NewReader(backup), backupKey); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, follow := range map[string]func(t *testing.T, d disk, standby *store.Standby){
+		"sees nothing": func(t *testing.T, d disk, _ *store.Standby) { restore(t, d, func([]byte) {}) },
+		"sees its end": func(t *testing.T, d disk, standby *store.Standby) {
+			restore(t, d, func([]byte) {})
+			catchUp(t, standby)
+		},
+		"sees its middle": func(t *testing.T, d disk, standby *store.Standby) {
+			restore(t, d, func([]byte) { catchUp(t, standby) })
+		},
+		"sees another lead": func(t *testing.T, d disk, standby *store.Standby) {
+			restore(t, d, func([]byte) { catchUp(t, standby) })
+			s, _ := d.open(t)
+			o, _ := s.Snapshot().Get(mapKey("ns", "m0"))
+			put(t, s, configMap("ns", "m0", "2"), core.Revision(o))
+			catchUp(t, standby)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDisk()
+			first, _ := d.open(t)
+			put(t, first, configMap("ns", "old", "1"), 0)
+			standby := d.follow(t)
+			follow(t, d, standby)
+			wantRestored(t, d, standby)
+		})
+	}
+}
+
+// TestRestoreEndsAsStandbyLeads: the snapshot of the restore comes just before
+// the standby's term begins.
+func TestRestoreEndsAsStandbyLeads(t *testing.T) {
+	backup := backupOf(t, 30)
+	d := newDisk()
+	first, _ := d.open(t)
+	put(t, first, configMap("ns", "old", "1"), 0)
+	var manifest []byte
+	config := d.config(t)
+	config.Log = &hookedLog{d.wal, func([]byte) {
+		if manifest != nil {
+			_, _ = d.snapshots.Append(t.Context(), d.snapshots.last(), manifest) // a conflict: it is there
+			manifest = nil
+		}
+	}}
+	standby, err := store.Follow(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = d.config(t)
+	config.Snapshots = &hookedLog{d.snapshots, func(record []byte) {
+		if record[6] == 4 { // the manifest
+			manifest = record
+			wantRestored(t, d, standby)
+		}
+	}}
+	if _, err := store.Restore(t.Context(), config, bytes.NewReader(backup), backupKey); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantRestored has the standby lead and write, and opens what it has written.
+func wantRestored(t *testing.T, d disk, standby *store.Standby) {
+	t.Helper()
+	s, err := standby.Lead(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := run(t, s)
+	if _, ok := s.Snapshot().Get(mapKey("ns", "old")); ok || s.Snapshot().Count(core.ConfigMaps) != 30 {
+		t.Errorf("it leads with %d config maps, want the backup's 30", s.Snapshot().Count(core.ConfigMaps))
+	}
+	put(t, s, configMap("ns", "new", "1"), 0)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	again, err := store.Open(t.Context(), d.crash().config(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := again.Snapshot().Count(core.ConfigMaps); n != 31 {
+		t.Errorf("opened again: %d config maps, want 31", n)
 	}
 }
 
