@@ -108,7 +108,20 @@ func (c *candidate) lead(ctx context.Context, work func(context.Context, *leader
 	if err != nil {
 		return err
 	}
-	l := &leadership{lease: lease, log: c.log, kept: make(chan struct{})}
+	lost, err := hold(ctx, lease, c.log, work)
+	if lost != nil {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			c.log.Info("parts of the core ended with the lease", "err", err)
+		}
+		return &errDeposed{lost}
+	}
+	return deposed(err)
+}
+
+// hold keeps the lease while work works, and gives it up then. lost says why
+// it was lost, if it was.
+func hold(ctx context.Context, lease bus.Lease, log *slog.Logger, work func(context.Context, *leadership) error) (lost, err error) {
+	l := &leadership{lease: lease, log: log, kept: make(chan struct{})}
 	l.note()
 	// The lease is kept while work drains, since work still writes then.
 	keeping, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
@@ -122,13 +135,7 @@ func (c *candidate) lead(ctx context.Context, work func(context.Context, *leader
 	err = work(working, l)
 	stopWorking(nil)
 	l.giveUp(ctx)
-	if l.lost != nil {
-		if err != nil && !errors.Is(err, context.Canceled) {
-			c.log.Info("parts of the core ended with the lease", "err", err)
-		}
-		return &errDeposed{l.lost}
-	}
-	return deposed(err)
+	return l.lost, err
 }
 
 // giveUp resigns the lease, once, and only if it was not lost.

@@ -185,14 +185,53 @@ func (r *Restore) outside(ctx context.Context, key store.Key) error {
 		return err
 	}
 	defer carrier.close()
-	log, err := carrier.bus.OpenLog(ctx, logName)
+	return r.alone(ctx, carrier.bus, func(ctx context.Context) error {
+		return r.overwrite(ctx, carrier.bus, key)
+	})
+}
+
+// alone works with the leader's lease: a core that led or began to lead
+// meanwhile would go on with the state of before.
+func (r *Restore) alone(ctx context.Context, leases bus.Leases, work func(context.Context) error) error {
+	holder, err := leaseHolder(Paths{r.Settings.Data}.Core())
+	if err != nil {
+		return err
+	}
+	var lease bus.Lease
+	for begin := time.Now(); ; {
+		lease, err = leases.Acquire(ctx, leaseName, holder, leaseTime)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, bus.ErrConflict) {
+			return fmt.Errorf("take the leader's lease: %w", err)
+		}
+		if time.Since(begin) > 2*leaseTime { // that of a core that was killed has run out
+			return fmt.Errorf("a core of this cluster leads: %w: stop all its cores first, then restore again", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(leaseRetry):
+		}
+	}
+	lost, err := hold(ctx, lease, r.Logger, func(ctx context.Context, _ *leadership) error { return work(ctx) })
+	if lost != nil && err != nil {
+		return fmt.Errorf("the restore ended with the leader's lease: %w: restore again", lost)
+	}
+	return err
+}
+
+// overwrite replaces the log of an outside server.
+func (r *Restore) overwrite(ctx context.Context, b bus.Bus, key store.Key) error {
+	log, err := b.OpenLog(ctx, logName)
 	if err != nil {
 		return err
 	}
 	if _, last, err := log.Bounds(ctx); err != nil || last > 0 && !r.Force {
 		return errors.Join(err, fmt.Errorf("the log of the NATS server is in use, it has %d records: replace what is there by --force", last))
 	}
-	if err := r.fill(ctx, carrier.bus, Paths{r.Settings.Data}.Key(), key); err != nil {
+	if err := r.fill(ctx, b, Paths{r.Settings.Data}.Key(), key); err != nil {
 		return err
 	}
 	if err := os.Remove(Paths{r.Settings.Data}.Mark()); err != nil && !errors.Is(err, fs.ErrNotExist) {
