@@ -36,6 +36,7 @@ const (
 	restoreFolder = ".restore"
 	restoreNew    = "new"
 	restoreReady  = "ready"
+	restoreDone   = "done" // what is left of it once all was moved
 	restoreMoves  = "moves.json"
 )
 
@@ -376,12 +377,15 @@ func finishRestore(data string, log *slog.Logger) error {
 	folder := filepath.Join(data, restoreFolder)
 	ready := filepath.Join(folder, restoreReady)
 	if _, err := os.Stat(ready); err != nil {
-		if _, err := os.Stat(folder); err == nil {
+		if _, err := os.Stat(filepath.Join(folder, restoreNew)); err == nil {
 			log.Warn("a restore was not finished, and has changed nothing", "folder", data)
 		}
 		return os.RemoveAll(folder)
 	}
 	m, err := readMoves(data)
+	if errors.Is(err, fs.ErrNotExist) { // all was moved, and it was ended while it dropped the rest
+		return os.RemoveAll(folder)
+	}
 	if err != nil {
 		return err
 	}
@@ -393,6 +397,13 @@ func finishRestore(data string, log *slog.Logger) error {
 	}
 	log.Info("a restore is finished", "folder", data)
 	if err := syncFile(data); err != nil {
+		return err
+	}
+	// Without its moves it must not be found again.
+	if err := os.Rename(ready, filepath.Join(folder, restoreDone)); err != nil {
+		return fmt.Errorf("finish the restore: %w", err)
+	}
+	if err := syncFile(folder); err != nil {
 		return err
 	}
 	return os.RemoveAll(folder)

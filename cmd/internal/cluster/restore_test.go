@@ -3,7 +3,10 @@ package cluster
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -72,4 +75,81 @@ func TestRestoreAlone(t *testing.T) {
 			t.Errorf("with a lease that is lost: %v", err)
 		}
 	})
+}
+
+// TestFinishRestore ends the move into place at each of its steps, and then
+// what is left of the restore is dropped.
+func TestFinishRestore(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	for name, ended := range map[string]func(t *testing.T, folder string){
+		"whole": func(*testing.T, string) {},
+		"moved in part": func(t *testing.T, folder string) {
+			m, err := readMoves(folder)
+			if err == nil {
+				err = replace(filepath.Join(folder, restoreFolder, restoreReady, "pki"), filepath.Join(folder, "pki"), filepath.Join(folder, m.Aside, "pki"), true)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+		"dropped in part": func(t *testing.T, folder string) {
+			if err := finishRestore(folder, log); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.MkdirAll(filepath.Join(folder, restoreFolder, restoreReady), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"done": func(t *testing.T, folder string) {
+			if err := finishRestore(folder, log); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.MkdirAll(filepath.Join(folder, restoreFolder, restoreDone), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder := t.TempDir()
+			ready := filepath.Join(folder, restoreFolder, restoreReady)
+			for _, file := range []string{"pki/ca", "core/mark"} {
+				write(t, filepath.Join(folder, file), "old")
+			}
+			write(t, filepath.Join(ready, "pki/ca"), "new")
+			if err := writeMoves(ready); err != nil {
+				t.Fatal(err)
+			}
+			ended(t, folder)
+			if err := finishRestore(folder, log); err != nil {
+				t.Fatal(err)
+			}
+			wantFile(t, filepath.Join(folder, "pki/ca"), "new")
+			for _, gone := range []string{"core/mark", restoreFolder} {
+				if _, err := os.Stat(filepath.Join(folder, gone)); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("%s is there: %v", gone, err)
+				}
+			}
+			asides, _ := filepath.Glob(filepath.Join(folder, "replaced-*"))
+			if len(asides) != 1 {
+				t.Fatalf("kept in %v", asides)
+			}
+			for _, file := range []string{"pki/ca", "core/mark"} {
+				wantFile(t, filepath.Join(asides[0], file), "old")
+			}
+		})
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := writeSecret(path, []byte(content)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantFile(t *testing.T, path, want string) {
+	t.Helper()
+	if got, err := os.ReadFile(path); err != nil || string(got) != want {
+		t.Errorf("%s has %q, want %q: %v", path, got, want, err)
+	}
 }
