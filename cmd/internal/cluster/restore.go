@@ -67,10 +67,11 @@ func (r *Restore) Run(ctx context.Context) (info store.BackupInfo, aside string,
 	if err := r.refuseUsed(); err != nil {
 		return info, "", err
 	}
+	stage := r.stage
 	if len(r.Settings.NATS.URLs) > 0 {
-		return info, "", r.outside(ctx, key)
+		stage = r.outside
 	}
-	if err := r.stage(ctx, key); err != nil {
+	if err := stage(ctx, key); err != nil {
 		return info, "", errors.Join(err, os.RemoveAll(p.join(restoreFolder)))
 	}
 	m, err := readMoves(p.Data)
@@ -120,15 +121,8 @@ func (r *Restore) refuseUsed() error {
 // stage makes everything anew beside what is there. Its last step says that it
 // is whole.
 func (r *Restore) stage(ctx context.Context, key store.Key) error {
-	p := Paths{r.Settings.Data}
-	stage := Paths{p.join(restoreFolder, restoreNew)}
-	if err := os.RemoveAll(p.join(restoreFolder)); err != nil {
-		return fmt.Errorf("stage: %w", err)
-	}
-	if err := r.writeIdentity(stage.Data, key); err != nil {
-		return err
-	}
-	if err := copyKey(p.Key(), stage.Key()); err != nil {
+	stage, err := r.stageFiles(key)
+	if err != nil {
 		return err
 	}
 	server, err := embedded.Start(ctx, embedded.Config{Dir: stage.NATS(), NoListen: true, Logger: r.Logger.With("part", "nats")})
@@ -146,12 +140,32 @@ func (r *Restore) stage(ctx context.Context, key store.Key) error {
 	if err != nil {
 		return err
 	}
-	if err := writeMoves(stage.Data); err != nil {
+	if err := writeMoves(stage.Data, nil); err != nil {
 		return err
 	}
 	if err := syncTree(stage.Data); err != nil {
 		return err
 	}
+	return r.stageReady()
+}
+
+// stageFiles makes the files of a cluster's identity, and keeps the log's key.
+func (r *Restore) stageFiles(key store.Key) (Paths, error) {
+	p := Paths{r.Settings.Data}
+	stage := Paths{p.join(restoreFolder, restoreNew)}
+	if err := os.RemoveAll(p.join(restoreFolder)); err != nil {
+		return stage, fmt.Errorf("stage: %w", err)
+	}
+	if err := r.writeIdentity(stage.Data, key); err != nil {
+		return stage, err
+	}
+	return stage, copyKey(p.Key(), stage.Key())
+}
+
+// stageReady says that what was made is whole.
+func (r *Restore) stageReady() error {
+	p := Paths{r.Settings.Data}
+	stage := Paths{p.join(restoreFolder, restoreNew)}
 	if err := os.Rename(stage.Data, p.join(restoreFolder, restoreReady)); err != nil {
 		return fmt.Errorf("stage: %w", err)
 	}
@@ -176,18 +190,26 @@ func copyKey(from, to string) error {
 	return nil
 }
 
-// outside restores into an outside server.
+// outside restores into an outside server. The folder's files are made beside
+// what is there, as stage does, and are ready once the log is replaced.
 func (r *Restore) outside(ctx context.Context, key store.Key) error {
-	if err := r.writeIdentity(r.Settings.Data, key); err != nil {
+	stage, err := r.stageFiles(key)
+	if err != nil {
 		return err
 	}
-	carrier, err := connectOutside(ctx, r.Settings, bus.Identity{Role: bus.RoleCore, Name: r.Settings.Node.Name}, r.Logger)
+	connecting, keep := *r.Settings, []string{"nats/streams"}
+	if _, err := os.Stat(Paths{r.Settings.Data}.NATSKeys()); err == nil {
+		keep = append(keep, "nats/keys") // the server's configuration was made from them
+	} else if _, err := os.Stat(stage.NATSKeys()); err == nil {
+		connecting.Data = stage.Data // or from the backup's
+	}
+	carrier, err := connectOutside(ctx, &connecting, bus.Identity{Role: bus.RoleCore, Name: r.Settings.Node.Name}, r.Logger)
 	if err != nil {
 		return err
 	}
 	defer carrier.close()
 	return r.alone(ctx, carrier.bus, func(ctx context.Context) error {
-		return r.overwrite(ctx, carrier.bus, key)
+		return r.overwrite(ctx, carrier.bus, stage, keep, key)
 	})
 }
 
@@ -223,8 +245,9 @@ func (r *Restore) alone(ctx context.Context, leases bus.Leases, work func(contex
 	return err
 }
 
-// overwrite replaces the log of an outside server.
-func (r *Restore) overwrite(ctx context.Context, b bus.Bus, key store.Key) error {
+// overwrite replaces the log of an outside server. All that can go wrong with
+// the folder's files, except keep, comes before.
+func (r *Restore) overwrite(ctx context.Context, b bus.Bus, stage Paths, keep []string, key store.Key) error {
 	log, err := b.OpenLog(ctx, logName)
 	if err != nil {
 		return err
@@ -232,13 +255,19 @@ func (r *Restore) overwrite(ctx context.Context, b bus.Bus, key store.Key) error
 	if _, last, err := log.Bounds(ctx); err != nil || last > 0 && !r.Force {
 		return errors.Join(err, fmt.Errorf("the log of the NATS server is in use, it has %d records: replace what is there by --force", last))
 	}
-	if err := r.fill(ctx, b, Paths{r.Settings.Data}.Key(), key); err != nil {
+	if _, err := store.LoadOrCreateKey(stage.Key()); err != nil {
 		return err
 	}
-	if err := os.Remove(Paths{r.Settings.Data}.Mark()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := writeMoves(stage.Data, keep); err != nil {
 		return err
 	}
-	return nil
+	if err := syncTree(stage.Data); err != nil {
+		return err
+	}
+	if err := r.fill(ctx, b, stage.Key(), key); err != nil {
+		return err
+	}
+	return r.stageReady()
 }
 
 // writeIdentity writes the files of the backup that make the cluster what it
@@ -340,10 +369,11 @@ func (r *Restore) putModules(ctx context.Context, b bus.Bus, key store.Key) erro
 type moves struct {
 	Aside string   `json:"aside"` // the folder for what is replaced
 	Has   []string `json:"has"`   // what was made; of the rest nothing is to be there
+	Keep  []string `json:"keep"`  // what stays as it is
 }
 
-func writeMoves(stage string) error {
-	m := moves{Aside: "replaced-" + time.Now().UTC().Format("20060102T150405")}
+func writeMoves(stage string, keep []string) error {
+	m := moves{Aside: "replaced-" + time.Now().UTC().Format("20060102T150405"), Keep: keep}
 	for _, name := range replaced {
 		if _, err := os.Lstat(filepath.Join(stage, name)); err == nil {
 			m.Has = append(m.Has, name)
@@ -378,7 +408,7 @@ func finishRestore(data string, log *slog.Logger) error {
 	ready := filepath.Join(folder, restoreReady)
 	if _, err := os.Stat(ready); err != nil {
 		if _, err := os.Stat(filepath.Join(folder, restoreNew)); err == nil {
-			log.Warn("a restore was not finished, and has changed nothing", "folder", data)
+			log.Warn("a restore was not finished, and has changed nothing in this folder", "folder", data)
 		}
 		return os.RemoveAll(folder)
 	}
@@ -390,6 +420,9 @@ func finishRestore(data string, log *slog.Logger) error {
 		return err
 	}
 	for _, name := range replaced {
+		if slices.Contains(m.Keep, name) {
+			continue
+		}
 		made, place, aside := filepath.Join(ready, name), filepath.Join(data, name), filepath.Join(data, m.Aside, name)
 		if err := replace(made, place, aside, slices.Contains(m.Has, name)); err != nil {
 			return fmt.Errorf("finish the restore: %w", err)

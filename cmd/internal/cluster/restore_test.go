@@ -116,7 +116,7 @@ func TestFinishRestore(t *testing.T) {
 				write(t, filepath.Join(folder, file), "old")
 			}
 			write(t, filepath.Join(ready, "pki/ca"), "new")
-			if err := writeMoves(ready); err != nil {
+			if err := writeMoves(ready, nil); err != nil {
 				t.Fatal(err)
 			}
 			ended(t, folder)

@@ -118,6 +118,67 @@ func TestBackupInObjectStore(t *testing.T) {
 	other.must("get", "configmap", "m-50")
 }
 
+// TestRestoreOutside restores on an outside NATS server: not under a core that
+// leads, over the cluster itself, and on a folder that knows nothing of it.
+func TestRestoreOutside(t *testing.T) {
+	t.Parallel()
+	data, fresh := t.TempDir(), t.TempDir()
+	s := outsideNATS(t, data)
+	for _, folder := range []string{data, fresh} {
+		configure(t, folder, outsideSettings(s, "assume_synced = true"))
+	}
+	c := member(t, data, "core")
+	c.said("core is ready")
+	c.apply(numberedMaps(50))
+	backup, key := filepath.Join(data, "one.backup"), filepath.Join(data, "one.key")
+	c.must("backup", "--key-file", key, backup)
+	c.must("create", "configmap", "late")
+
+	other := &cluster{t: t, daemon: &daemon{data: fresh}}
+	other.refused("", []string{"a core of this cluster leads", "holds it", "stop all its cores"}, "restore", "--force", "--key-file", key, backup)
+	c.must("get", "configmap", "late")
+	c.stop()
+	other.refused("", []string{"the log of the NATS server is in use", "--force"}, "restore", "--key-file", key, backup)
+	for _, name := range []string{"pki", "nats", ".restore"} {
+		if _, err := os.Stat(filepath.Join(fresh, name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a restore that was refused left %s: %v", name, err)
+		}
+	}
+
+	t.Log("over itself")
+	before := identityOf(t, data)
+	wantText(t, c.must("restore", "--force", "--key-file", key, backup), "what was there is kept in")
+	if after := identityOf(t, data); after != before {
+		t.Errorf("the identity is %s, was %s", after, before)
+	}
+	c = member(t, data, "core")
+	c.said("core is ready")
+	c.must("get", "configmap", "m-50")
+	c.refused("", []string{"NotFound"}, "get", "configmap", "late")
+	c.stop()
+
+	t.Log("on another folder")
+	wantText(t, other.must("restore", "--force", "--key-file", key, backup), "restored")
+	if after := identityOf(t, fresh); after != before {
+		t.Errorf("the identity is %s, was %s", after, before)
+	}
+	other = member(t, fresh, "core")
+	other.said("core is ready")
+	other.must("get", "configmap", "m-50")
+}
+
+// identityOf is what a folder's keys are.
+func identityOf(t *testing.T, data string) string {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", "find nats/keys pki -type f | sort | xargs sha256sum")
+	cmd.Dir = data
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return string(out)
+}
+
 // TestKilledRestore kills restores at all moments: the folder is then as it was,
 // or what the backup says.
 func TestKilledRestore(t *testing.T) {
