@@ -92,7 +92,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeStatus(w, apierrors.NewUnauthorized("Unauthorized"))
 		return
 	}
-	if err := keepBody(r); err != nil {
+	if err := keepBody(w, r); err != nil {
 		writeStatus(w, apierrors.NewBadRequest("read the request's body: "+err.Error()))
 		return
 	}
@@ -130,13 +130,14 @@ func (p *Proxy) identify(r *http.Request) error {
 	return nil
 }
 
-// keepBody reads a body that is small enough, so that it can be sent again.
-func keepBody(r *http.Request) error {
+// keepBody reads a body that is small enough, so that it can be sent again. Its
+// sender may be anybody: it takes the memory of what has come, and for bodyTime.
+func keepBody(w http.ResponseWriter, r *http.Request) error {
 	if r.Body == nil || r.ContentLength <= 0 || r.ContentLength > maxReplay {
 		return nil
 	}
-	body := make([]byte, r.ContentLength)
-	if _, err := io.ReadFull(r.Body, body); err != nil {
+	body, err := readInTime(http.NewResponseController(w), r.Body)
+	if err != nil {
 		return err
 	}
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
@@ -154,41 +155,49 @@ var (
 // longer: one that ended in order still answers that it did not carry them out.
 const leaderGrace = 500 * time.Millisecond
 
-// retryLeader is the pause before a leader that did not answer is asked for
-// again.
-const retryLeader = 20 * time.Millisecond
+// The pause before a leader that did not take a request is asked for again: at
+// first, and at most.
+const (
+	firstPause = 20 * time.Millisecond
+	lastPause  = 320 * time.Millisecond
+)
 
 // RoundTrip implements http.RoundTripper: it sends the request to whoever
 // leads, again if need be.
 func (p *Proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	patience, cancel := context.WithTimeout(r.Context(), p.config.Patience)
 	defer cancel()
-	for {
+	var refusal *http.Response // by whoever seemed to lead, and why
+	given := func() (*http.Response, error) {
+		switch {
+		case r.Context().Err() != nil:
+			return nil, r.Context().Err()
+		case refusal != nil:
+			return refusal, nil
+		}
+		return nil, errNoLeader
+	}
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		server, leads, err := p.config.Leader(patience)
 		if err != nil {
-			if r.Context().Err() != nil {
-				return nil, r.Context().Err()
-			}
-			return nil, errNoLeader
+			return given()
 		}
 		answer, again, err := p.try(r, server, leads)
 		if !again {
 			return answer, err
 		}
 		p.config.Log.Debug("the leader did not take a request", "server", server, "path", r.URL.Path, "err", err)
+		refusal = answer
 		select {
-		case <-time.After(retryLeader):
+		case <-time.After(pause):
 		case <-patience.Done():
-			if r.Context().Err() != nil {
-				return nil, r.Context().Err()
-			}
-			return nil, errNoLeader
+			return given()
 		}
 	}
 }
 
 // try sends the request to one leader. again says that it was not carried out,
-// or changes nothing, and can be sent again.
+// or changes nothing, and can be sent again; the answer may then say why, whole.
 func (p *Proxy) try(r *http.Request, server string, leads context.Context) (answer *http.Response, again bool, err error) {
 	base, err := url.Parse(server)
 	if err != nil {
@@ -220,10 +229,13 @@ func (p *Proxy) try(r *http.Request, server string, leads context.Context) (answ
 	}
 	// A store that has ended carries nothing out, and says to come again.
 	if answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Retry-After") != "" && replayable(r) {
-		_ = answer.Body.Close() // is not needed
 		stop()
 		cancel(nil)
-		return nil, true, errNoLeader
+		if !settles(r, answer) {
+			_ = answer.Body.Close() // ends with ctx
+			answer = nil
+		}
+		return answer, true, errNoLeader
 	}
 	answer.Body = &following{
 		ReadCloser: answer.Body, watch: flag(r.URL.Query(), "watch"), done: func() { stop(); cancel(nil) },
@@ -237,8 +249,7 @@ func (p *Proxy) try(r *http.Request, server string, leads context.Context) (answ
 // announces its length is none either. What is longer than maxReplay is passed
 // on as it comes.
 func settle(r *http.Request, answer *http.Response) error {
-	changes := r.Method != http.MethodGet && r.Method != http.MethodHead
-	if answer.StatusCode == http.StatusSwitchingProtocols || !changes && (answer.ContentLength < 0 || answer.ContentLength > maxReplay) {
+	if !settles(r, answer) {
 		return nil
 	}
 	begin, err := io.ReadAll(io.LimitReader(answer.Body, maxReplay))
@@ -256,6 +267,11 @@ func settle(r *http.Request, answer *http.Response) error {
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(begin), rest), rest}
 	return nil
+}
+
+func settles(r *http.Request, answer *http.Response) bool {
+	changes := r.Method != http.MethodGet && r.Method != http.MethodHead
+	return answer.StatusCode != http.StatusSwitchingProtocols && (changes || answer.ContentLength >= 0 && answer.ContentLength <= maxReplay)
 }
 
 // repeatable tells whether a request that failed can be sent again.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -254,4 +255,62 @@ func endOfLeader(t *testing.T, path, want string) {
 	if code, got := ask("GET", path, ""); code != 200 || got != want {
 		t.Errorf("%d %q", code, got)
 	}
+}
+
+// TestProxyTellsRefusal: why a leader carries nothing out is what its client hears.
+func TestProxyTellsRefusal(t *testing.T) {
+	var asked atomic.Int64
+	s := tlsServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write([]byte("the disk is full")) // the client tells
+	})
+	l := &leaders{}
+	l.become(t.Context(), s.URL)
+	for _, method := range []string{http.MethodPost, http.MethodGet} {
+		asked.Store(0)
+		if code, got := standby(t, l)(method, "/api", ""); code != http.StatusServiceUnavailable || got != "the disk is full" {
+			t.Errorf("%s: %d %s", method, code, got)
+		}
+		if n := asked.Load(); n < 2 || n > 15 {
+			t.Errorf("%s: the leader was asked %d times", method, n)
+		}
+	}
+}
+
+// TestProxyBodyToCome: a body costs what has come of it, whatever its sender says.
+func TestProxyBodyToCome(t *testing.T) {
+	p, err := apiserver.NewProxy(apiserver.ProxyConfig{Leader: (&leaders{}).leader, Authenticate: rita{}, TLS: &tls.Config{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reading := make(chan struct{})
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	body := &slowBody{reading: reading, end: make(chan struct{})}
+	r := httptest.NewRequest(http.MethodPost, "/api", body)
+	r.ContentLength = 3 << 20
+	r.Header.Set("Authorization", "Bearer nonsense")
+	var group sync.WaitGroup
+	group.Go(func() { p.ServeHTTP(httptest.NewRecorder(), r) })
+	<-reading
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 1<<20 {
+		t.Errorf("%d bytes for nothing", grown)
+	}
+	close(body.end)
+	group.Wait()
+}
+
+// slowBody gives nothing until end is closed, and then breaks off.
+type slowBody struct {
+	reading chan struct{}
+	end     chan struct{}
+}
+
+func (b *slowBody) Read([]byte) (int, error) {
+	close(b.reading)
+	<-b.end
+	return 0, io.ErrUnexpectedEOF
 }
