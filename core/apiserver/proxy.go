@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -208,7 +210,8 @@ func (p *Proxy) try(r *http.Request, server string, leads context.Context) (answ
 		timer := time.AfterFunc(leaderGrace, func() { cancel(errNoLeader) })
 		context.AfterFunc(ctx, func() { timer.Stop() })
 	})
-	out := r.Clone(ctx)
+	var sent atomic.Bool // perhaps: it has a connection, whose handshake is done
+	out := r.Clone(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }}))
 	out.URL.Scheme, out.URL.Host = base.Scheme, base.Host
 	if r.GetBody != nil {
 		if out.Body, err = r.GetBody(); err != nil {
@@ -225,7 +228,7 @@ func (p *Proxy) try(r *http.Request, server string, leads context.Context) (answ
 		p.leaders.CloseIdleConnections()
 		stop()
 		cancel(nil)
-		return nil, r.Context().Err() == nil && p.repeatable(r, err), unsure(r, err)
+		return nil, r.Context().Err() == nil && repeatable(r, sent.Load()), unsure(r, sent.Load(), err)
 	}
 	// A store that has ended carries nothing out, and says to come again.
 	if answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Retry-After") != "" && replayable(r) {
@@ -275,10 +278,9 @@ func settles(r *http.Request, answer *http.Response) bool {
 }
 
 // repeatable tells whether a request that failed can be sent again.
-func (p *Proxy) repeatable(r *http.Request, err error) bool {
-	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
-		return replayable(r) // it was never sent
+func repeatable(r *http.Request, sent bool) bool {
+	if !sent {
+		return replayable(r)
 	}
 	return r.Method == http.MethodGet || r.Method == http.MethodHead
 }
@@ -288,9 +290,8 @@ func replayable(r *http.Request) bool {
 }
 
 // unsure marks the error of a request that may have been carried out.
-func unsure(r *http.Request, err error) error {
-	var dial *net.OpError
-	if r.Method == http.MethodGet || r.Method == http.MethodHead || errors.As(err, &dial) && dial.Op == "dial" {
+func unsure(r *http.Request, sent bool, err error) error {
+	if !sent || r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errUnsure, err)

@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -198,6 +199,25 @@ func TestProxyTakeOver(t *testing.T) {
 		l.become(t.Context(), first.URL)
 		first.Close()
 		time.AfterFunc(50*time.Millisecond, func() { l.become(context.Background(), next.URL) })
+		if code, got := standby(t, l)("POST", "/", "body"); code != 200 || got != "next body" || served.Load() != 1 {
+			t.Errorf("%d %s", code, got)
+		}
+	})
+	t.Run("it ends before the handshake", func(t *testing.T) {
+		served.Store(0)
+		l := &leaders{}
+		first, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = first.Close() }() // the test is over
+		go func() {
+			if c, err := first.Accept(); err == nil {
+				l.become(context.Background(), next.URL)
+				_ = c.Close() // is what the test is about
+			}
+		}()
+		l.become(t.Context(), "https://"+first.Addr().String())
 		if code, got := standby(t, l)("POST", "/", "body"); code != 200 || got != "next body" || served.Load() != 1 {
 			t.Errorf("%d %s", code, got)
 		}
