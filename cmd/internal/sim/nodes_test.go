@@ -114,11 +114,16 @@ type taker struct {
 }
 
 func (t *taker) Delete(ctx context.Context, key core.Key, o core.DeleteOptions) (core.Object, bool, error) {
-	if object, ok := t.Snapshot().Get(key); ok && key.GroupResource() == core.Pods && len(object.GetOwnerReferences()) == 0 {
-		pod, isPod := object.(*corev1.Pod)
-		if isPod && !t.w.taken.pod(key, pod) {
-			t.w.t.Errorf("seed %d at %s: the core takes %s from %q, which is there", t.w.seed, time.Now().Format("04:05.000"), key, pod.Spec.NodeName)
-		}
+	object, ok := t.Snapshot().Get(key)
+	pod, isPod := object.(*corev1.Pod)
+	switch p := o.Preconditions; {
+	case key.GroupResource() != core.Pods:
+	case p != nil && p.UID != nil && (!ok || *p.UID != object.GetUID()):
+		// The pod that is meant had been made Failed, so that it was gone at once when
+		// its client deleted it in between.
+		t.w.taken.vouch(key.Name)
+	case isPod && len(pod.OwnerReferences) == 0 && !t.w.taken.pod(key, pod):
+		t.w.t.Errorf("seed %d at %s: the core takes %s from %q, which is there", t.w.seed, time.Now().Format("04:05.000"), key, pod.Spec.NodeName)
 	}
 	return t.Client.Delete(ctx, key, o)
 }
