@@ -114,21 +114,43 @@ func (c *Conn) GetBlob(ctx context.Context, name string) (bus.BlobInfo, io.ReadC
 		return bus.BlobInfo{}, nil, fmt.Errorf("get blob %s: %w", name, err)
 	}
 	ctx, cancel := bounded(ctx, blobTime)
-	object, err := store.Get(ctx, name)
-	if err == nil {
-		var info *jetstream.ObjectInfo
-		if info, err = object.Info(); err == nil {
-			return blobInfo(info), &blobReader{object: object, what: "blob " + name, cancel: cancel, left: int64(info.Size)}, nil
-		}
+	r, err := openBlob(ctx, store, name, "blob "+name)
+	if err != nil {
+		cancel()
+		return bus.BlobInfo{}, nil, fmt.Errorf("get blob %s: %w", name, err)
 	}
-	cancel()
-	return bus.BlobInfo{}, nil, fmt.Errorf("get blob %s: %w", name, translate(err))
+	r.cancel = cancel
+	return blobInfo(r.info), r, nil
 }
+
+// openBlob begins to read an object of the store. The caller sets cancel.
+func openBlob(ctx context.Context, store jetstream.ObjectStore, name, what string) (*blobReader, error) {
+	object, err := store.Get(beating{ctx}, name)
+	if err != nil {
+		return nil, lostOr(ctx, err)
+	}
+	info, err := object.Info()
+	if err != nil {
+		return nil, lostOr(ctx, err)
+	}
+	return &blobReader{ctx: ctx, object: object, info: info, what: what, left: int64(info.Size)}, nil
+}
+
+// beating is a context whose deadline is always near, though it ends when the one
+// within ends. An object's reader that waits for bytes looks at the deadline
+// alone: it would not hear before it that its context, or its connection, ended.
+type beating struct{ context.Context }
+
+const beat = 100 * time.Millisecond
+
+func (beating) Deadline() (time.Time, bool) { return time.Now().Add(beat), true }
 
 // blobReader passes on io.EOF only after the digest was checked and the size
 // is right.
 type blobReader struct {
+	ctx    context.Context // the transfer's, which ends what waits
 	object jetstream.ObjectResult
+	info   *jetstream.ObjectInfo
 	what   string // for errors
 	cancel context.CancelFunc
 	left   int64
@@ -136,19 +158,22 @@ type blobReader struct {
 
 func (b *blobReader) Read(p []byte) (int, error) {
 	n, err := b.object.Read(p)
+	for n == 0 && err == nil && len(p) > 0 { // a beat
+		n, err = b.object.Read(p)
+	}
 	b.left -= int64(n)
 	switch {
 	case err == nil:
 		return n, nil
 	case errors.Is(err, io.EOF) && b.left == 0:
 		if err := b.object.Error(); err != nil {
-			return n, fmt.Errorf("read %s: %w", b.what, translate(err))
+			return n, fmt.Errorf("read %s: %w", b.what, lostOr(b.ctx, err))
 		}
 		return n, io.EOF
 	case errors.Is(err, io.EOF):
-		return n, fmt.Errorf("read %s: %d bytes are missing: %w", b.what, b.left, bus.ErrUnavailable)
+		err = fmt.Errorf("%d bytes are missing: %w", b.left, bus.ErrUnavailable)
 	}
-	return n, fmt.Errorf("read %s: %w", b.what, translate(err))
+	return n, fmt.Errorf("read %s: %w", b.what, lostOr(b.ctx, err))
 }
 
 func (b *blobReader) Close() error {

@@ -206,14 +206,11 @@ func (r *remembering) Read(p []byte) (int, error) {
 // and has its digest. The caller closes it.
 func (o *Object) Get(ctx context.Context) (io.ReadCloser, error) {
 	ctx, cancel := o.transfer(ctx)
-	object, err := o.bucket.Get(ctx, o.name)
-	if err == nil {
-		var info *jetstream.ObjectInfo
-		if info, err = object.Info(); err == nil {
-			return &blobReader{object: object, what: "object " + o.name, cancel: cancel, left: int64(info.Size)}, nil
-		}
+	r, err := openBlob(ctx, o.bucket, o.name, "object "+o.name)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("read object %s: %w", o.name, err)
 	}
-	err = lostOr(ctx, err)
-	cancel()
-	return nil, fmt.Errorf("read object %s: %w", o.name, err)
+	r.cancel = cancel
+	return r, nil
 }

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
+	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,6 +98,88 @@ func TestObjectLost(t *testing.T) {
 	if took := time.Since(started); took > 10*time.Second {
 		t.Errorf("it took %v", took)
 	}
+}
+
+// TestObjectWaits: who waits for bytes hears at once that the connection has
+// ended, or that they are not wanted any more.
+func TestObjectWaits(t *testing.T) {
+	url := natstest.Objects(t, "weft")
+	if err := openObject(t, url+"/weft/one").Put(t.Context(), bytes.NewReader(make([]byte, 4<<20))); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"cut": "was lost", "cancelled": "canceled"} {
+		t.Run(name, func(t *testing.T) {
+			path := stall(t, url, 700<<10) // a chunk and a part of the next one
+			o := openObject(t, path.url+"/weft/one")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			r, err := o.Get(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = r.Close() }() // only read
+			if _, err := io.CopyN(io.Discard, r, 512<<10); err != nil {
+				t.Fatal(err)
+			}
+			<-path.holds
+			ends := cancel
+			if name == "cut" {
+				ends = path.cut
+			}
+			go ends()
+			started := time.Now()
+			if n, err := io.Copy(io.Discard, r); !errors.Is(err, bus.ErrUnavailable) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%d bytes were read, and then %v", n, err)
+			}
+			if took := time.Since(started); took > 10*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
+// stalled is a way to a server that passes on so many bytes of it and no more.
+type stalled struct {
+	url   string
+	holds chan struct{} // closed when it passes on no more
+	cut   func()
+}
+
+func stall(t *testing.T, to string, size int64) stalled {
+	t.Helper()
+	u, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds, accepted := make(chan struct{}), make(chan net.Conn, 1)
+	cut := sync.OnceFunc(func() {
+		_, _ = listener.Close(), server.Close() // the end of the test
+		if client, ok := <-accepted; ok {
+			_ = client.Close()
+		}
+	})
+	t.Cleanup(cut)
+	go func() {
+		defer close(accepted)
+		client, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		accepted <- client
+		go func() { _, _ = io.Copy(server, client) }()
+		_, _ = io.CopyN(client, server, size)
+		close(holds)
+	}()
+	u.Host = listener.Addr().String()
+	return stalled{u.String(), holds, cut}
 }
 
 type failing struct{ err error }
