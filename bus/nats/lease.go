@@ -30,7 +30,8 @@ type lease struct {
 }
 
 // Acquire implements bus.Leases. The server counts whole seconds: it frees a
-// lease up to a second later than ttl says, never earlier.
+// lease up to a second later than ttl says, never earlier. Within ttl of a
+// restart of all servers, it takes so long.
 func (c *Conn) Acquire(ctx context.Context, name, holder string, ttl time.Duration) (bus.Lease, error) {
 	l := &lease{conn: c, name: name, holder: holder, ttl: ttl, nonce: nuid.Next()}
 	if err := l.acquire(ctx); err != nil {
@@ -49,10 +50,18 @@ func (l *lease) acquire(ctx context.Context) error {
 	ctx, cancel := bounded(ctx, l.conn.config.Timeout)
 	defer cancel()
 	stream, err := l.conn.leases(ctx)
-	if err != nil {
-		return err
+	if err == nil {
+		err = l.take(ctx, stream)
 	}
-	err = l.put(ctx, 0)
+	if err == nil {
+		err = l.outlast(ctx, stream)
+	}
+	return err
+}
+
+// take stores the lease where there is none, or one of the same holder.
+func (l *lease) take(ctx context.Context, stream jetstream.Stream) error {
+	err := l.put(ctx, 0)
 	if !errors.Is(err, bus.ErrConflict) {
 		return err
 	}
@@ -67,6 +76,46 @@ func (l *lease) acquire(ctx context.Context) error {
 		return fmt.Errorf("%s holds it: %w", holder, bus.ErrConflict)
 	}
 	return l.put(ctx, held.Sequence)
+}
+
+// outlast returns once nobody can still hold a lease that was lost with the
+// memory of servers that were restarted: ttl after the stream was made anew. The
+// lease is stored already, so that nobody else takes it meanwhile.
+func (l *lease) outlast(ctx context.Context, stream jetstream.Stream) error {
+	if l.conn.config.InProcess != nil {
+		return nil // a server within this process: nobody else held anything
+	}
+	info, err := stream.Info(ctx)
+	if err != nil {
+		return translate(err)
+	}
+	left := l.ttl - max(0, info.TimeStamp.Sub(info.Created))
+	if left <= 0 {
+		return nil
+	}
+	restarted, err := l.conn.hasOlder(ctx, info.Created)
+	if err != nil || !restarted {
+		return err
+	}
+	select {
+	case <-time.After(left):
+	case <-ctx.Done():
+		return fmt.Errorf("the server was restarted, and perhaps another still holds the lease: %w", translate(ctx.Err()))
+	}
+	return l.put(ctx, l.sequence)
+}
+
+// hasOlder tells whether the server has kept a stream from before that time.
+func (c *Conn) hasOlder(ctx context.Context, than time.Time) (bool, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	all := c.js.ListStreams(ctx)
+	for info := range all.Info() {
+		if info.Created.Before(than) {
+			return true, nil
+		}
+	}
+	return false, translate(all.Err())
 }
 
 // content is what the lease's message holds.

@@ -188,13 +188,23 @@ func TestTakeOver(t *testing.T) {
 }
 
 // TestLeaseAfterRestart: leases are in the server's memory; after its restart
-// they must be taken again without one of the cores.
+// they must be taken again without one of the cores, and not while another may
+// still rely on one.
 func TestLeaseAfterRestart(t *testing.T) {
 	var options *server.Options
 	s, a := outside(t, func(o *server.Options) { options = o })
 	options.Port = s.Addr().(*net.TCPAddr).Port
 	core := connect(t, config(t, s, a, bustest.Core))
-	if _, err := core.Acquire(t.Context(), "leader", "a", 2*time.Second); err != nil {
+	const ttl = 4 * time.Second // longer than a restart
+	first := time.Now()
+	held, err := core.Acquire(t.Context(), "leader", "a", ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(first); took > ttl/2 {
+		t.Errorf("on a new server it took %v", took)
+	}
+	if _, err := core.OpenLog(t.Context(), "WAL"); err != nil {
 		t.Fatal(err)
 	}
 	s.Shutdown()
@@ -206,14 +216,17 @@ func TestLeaseAfterRestart(t *testing.T) {
 	for begin := time.Now(); ; <-each.C {
 		// What is asked while the connection mends itself gets no answer.
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-		_, err := core.Acquire(ctx, "leader", "b", 2*time.Second)
+		_, err := core.Acquire(ctx, "leader", "b", ttl)
 		cancel()
 		if err == nil {
-			return
+			break
 		}
 		if time.Since(begin) > 15*time.Second {
 			t.Fatal(err)
 		}
+	}
+	if left := time.Until(held.Deadline()); left > 0 {
+		t.Errorf("two hold it for %v", left)
 	}
 }
 
