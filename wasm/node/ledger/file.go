@@ -89,10 +89,10 @@ func read(secret, file []byte, take func(*record) error) (torn int, err error) {
 		if len(rest) >= 4 {
 			size = int(binary.BigEndian.Uint32(rest))
 		}
-		if unwritten(rest, size) {
+		if unwritten(rest, size) && !s.whole(rest, size) {
 			return len(rest), nil
 		}
-		if size > maxRecord || size < s.aead.Overhead() {
+		if size > len(rest)-4 || size < s.aead.Overhead() {
 			return 0, fmt.Errorf("%w: record %d has a length of %d", errDamaged, s.number, size)
 		}
 		plain, err := s.aead.Open(nil, s.nonce(), rest[4:4+size], nil)
@@ -115,6 +115,21 @@ func read(secret, file []byte, take func(*record) error) (torn int, err error) {
 // or room that was made and never filled.
 func unwritten(rest []byte, size int) bool {
 	return len(rest) < 4 || (size <= maxRecord && len(rest) < 4+size) || len(bytes.TrimLeft(rest, "\x00")) == 0
+}
+
+// whole tells whether what is left begins with a record that is all there, and
+// of whose length one bit is wrong: its end was not torn off, and others follow.
+func (s *sealer) whole(rest []byte, size int) bool {
+	for bit := range 32 {
+		n := size ^ 1<<bit
+		if n < s.aead.Overhead() || n > len(rest)-4 {
+			continue
+		}
+		if _, err := s.aead.Open(nil, s.nonce(), rest[4:4+n], nil); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // loadKey returns the node's key, and makes one if there is none.

@@ -233,6 +233,8 @@ func TestDamage(t *testing.T) {
 		"a bit of the last record": {func(d []byte, _ int) []byte { d[len(d)-9] ^= 1; return d }, 0, "record 4 does not open"},
 		"a bit of another record":  {func(d []byte, whole int) []byte { d[whole-9] ^= 1; return d }, 0, "record 3 does not open"},
 		"a bit of a length":        {func(d []byte, whole int) []byte { d[whole] ^= 0x80; return d }, 0, "record 4 has a length"},
+		"a low bit of a length":    {func(d []byte, whole int) []byte { d[whole+2] ^= 0x40; return d }, 0, "record 4 has a length"},
+		"a low bit of the first":   {func(d []byte, _ int) []byte { d[headerSize+2] ^= 0x80; return d }, 0, "record 0 has a length"},
 		"a record left out":        {func(d []byte, whole int) []byte { return append(d[:whole:whole], d[whole+(len(d)-whole):]...) }, 2, ""},
 		"the header":               {func(d []byte, _ int) []byte { d[3] ^= 1; return d }, 0, "header"},
 		"another salt":             {func(d []byte, _ int) []byte { d[20] ^= 1; return d }, 0, "record 0 does not open"},
