@@ -1,6 +1,10 @@
 package core
 
-import "context"
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // Store keeps the state. Only the registry writes to it; everything else goes
 // through a Client. core/store implements it.
@@ -27,10 +31,16 @@ type Store interface {
 	// are durable with the objects as kept (nil for deletions), whose
 	// resourceVersion it has set. It takes ownership of the ops' objects.
 	// Errors are apierrors: Conflict, AlreadyExists, NotFound when an
-	// expectation is not met, RequestEntityTooLarge, and ServiceUnavailable or
+	// expectation is not met, RequestEntityTooLarge, ServiceUnavailable when
+	// nothing was done (with CauseLogRefused if the log took no record), and
 	// Timeout when it is not known whether the ops happened.
 	Commit(ctx context.Context, ops []Op) ([]Object, error)
 }
+
+// CauseLogRefused is a cause in the details of a ServiceUnavailable: the log
+// takes no record, because its disk is full for example. No other core that led
+// would fare better.
+const CauseLogRefused metav1.CauseType = "LogRefused"
 
 // Op is one change within a Commit.
 type Op struct {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/weftrun/weft/core"
 )
@@ -49,6 +52,8 @@ type Proxy struct {
 	config  ProxyConfig
 	reverse *httputil.ReverseProxy
 	leaders *http.Transport
+	known   *semaphore.Weighted // bytes of bodies kept for senders who proved who they are
+	unknown *semaphore.Weighted // for those whose token only the leader can verify
 }
 
 // NewProxy checks c and returns a Proxy that forwards nothing yet.
@@ -60,7 +65,7 @@ func NewProxy(c ProxyConfig) (*Proxy, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Proxy{config: c, leaders: &http.Transport{
+	p := &Proxy{config: c, known: semaphore.NewWeighted(maxKept), unknown: semaphore.NewWeighted(maxKept), leaders: &http.Transport{
 		TLSClientConfig:     c.TLS.Clone(),
 		ForceAttemptHTTP2:   true,
 		DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
@@ -79,8 +84,10 @@ func NewProxy(c ProxyConfig) (*Proxy, error) {
 	return p, nil
 }
 
-// maxReplay bounds the body of a request that can be sent twice, in bytes.
-const maxReplay = 3 << 20
+const (
+	maxReplay = 3 << 20  // bytes of the body of a request that can be sent twice
+	maxKept   = 32 << 20 // bytes of such bodies at once
+)
 
 // ServeHTTP implements http.Handler.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -94,7 +101,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeStatus(w, apierrors.NewUnauthorized("Unauthorized"))
 		return
 	}
-	if err := keepBody(w, r); err != nil {
+	free, err := p.keepBody(w, r)
+	defer free()
+	if err != nil {
+		w.Header().Set("Connection", "close")
 		writeStatus(w, apierrors.NewBadRequest("read the request's body: "+err.Error()))
 		return
 	}
@@ -133,18 +143,28 @@ func (p *Proxy) identify(r *http.Request) error {
 }
 
 // keepBody reads a body that is small enough, so that it can be sent again. Its
-// sender may be anybody: it takes the memory of what has come, and for bodyTime.
-func keepBody(w http.ResponseWriter, r *http.Request) error {
+// sender may be anybody: it takes the memory of what has come, and for bodyTime,
+// and where too much is kept it is forwarded as it comes, once. free gives back
+// what it takes.
+func (p *Proxy) keepBody(w http.ResponseWriter, r *http.Request) (free func(), err error) {
 	if r.Body == nil || r.ContentLength <= 0 || r.ContentLength > maxReplay {
-		return nil
+		return func() {}, nil
 	}
+	room, size := p.known, r.ContentLength
+	if len(r.Header.Values("Authorization")) > 0 {
+		room = p.unknown
+	}
+	if !room.TryAcquire(size) {
+		return func() {}, nil
+	}
+	free = func() { room.Release(size) }
 	body, err := readInTime(http.NewResponseController(w), r.Body)
 	if err != nil {
-		return err
+		return free, err
 	}
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	r.Body, _ = r.GetBody()
-	return nil
+	return free, nil
 }
 
 // Errors of a request that reached no leader.
@@ -231,7 +251,7 @@ func (p *Proxy) try(r *http.Request, server string, leads context.Context) (answ
 		return nil, r.Context().Err() == nil && repeatable(r, sent.Load()), unsure(r, sent.Load(), err)
 	}
 	// A store that has ended carries nothing out, and says to come again.
-	if answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Retry-After") != "" && replayable(r) {
+	if answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Retry-After") != "" && replayable(r) && !final(r, answer) {
 		stop()
 		cancel(nil)
 		if !settles(r, answer) {
@@ -270,6 +290,22 @@ func settle(r *http.Request, answer *http.Response) error {
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(begin), rest), rest}
 	return nil
+}
+
+// final tells whether a settled refusal would come from every other leader too.
+// Its body can still be read.
+func final(r *http.Request, answer *http.Response) bool {
+	if !settles(r, answer) {
+		return false
+	}
+	begin, err := io.ReadAll(io.LimitReader(answer.Body, maxReplay)) // from memory
+	answer.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(begin), answer.Body), answer.Body}
+	var status metav1.Status
+	return err == nil && json.Unmarshal(begin, &status) == nil && status.Details != nil &&
+		slices.ContainsFunc(status.Details.Causes, func(c metav1.StatusCause) bool { return c.Type == core.CauseLogRefused })
 }
 
 func settles(r *http.Request, answer *http.Response) bool {

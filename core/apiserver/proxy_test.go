@@ -277,25 +277,82 @@ func endOfLeader(t *testing.T, path, want string) {
 	}
 }
 
-// TestProxyTellsRefusal: why a leader carries nothing out is what its client hears.
+// TestProxyTellsRefusal: why a leader carries nothing out is what its client
+// hears, at once if no other leader would fare better.
 func TestProxyTellsRefusal(t *testing.T) {
-	var asked atomic.Int64
-	s := tlsServer(t, func(w http.ResponseWriter, _ *http.Request) {
-		asked.Add(1)
-		w.Header().Set("Retry-After", "1")
-		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = w.Write([]byte("the disk is full")) // the client tells
+	for name, tt := range map[string]struct {
+		body     string
+		min, max int64 // how often the leader is asked
+	}{
+		"another one may":  {`{"kind":"Status","message":"not ready","details":{"retryAfterSeconds":1}}`, 2, 15},
+		"no status":        {"the disk is full", 2, 15},
+		"no other one can": {`{"kind":"Status","message":"the disk is full","details":{"causes":[{"reason":"LogRefused"}]}}`, 1, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int64
+			s := tlsServer(t, func(w http.ResponseWriter, _ *http.Request) {
+				asked.Add(1)
+				w.Header().Set("Retry-After", "1")
+				w.WriteHeader(http.StatusServiceUnavailable)
+				_, _ = io.WriteString(w, tt.body) // the client tells
+			})
+			l := &leaders{}
+			l.become(t.Context(), s.URL)
+			for _, method := range []string{http.MethodPost, http.MethodGet} {
+				asked.Store(0)
+				if code, got := standby(t, l)(method, "/api", ""); code != http.StatusServiceUnavailable || got != tt.body {
+					t.Errorf("%s: %d %s", method, code, got)
+				}
+				if n := asked.Load(); n < tt.min || n > tt.max {
+					t.Errorf("%s: the leader was asked %d times", method, n)
+				}
+			}
+		})
+	}
+}
+
+// TestProxyKeepsSome: bodies are kept, to be sent again, up to a bound; others
+// are forwarded as they come. Who has only a token takes no room of the others.
+func TestProxyKeepsSome(t *testing.T) {
+	begun := make(chan struct{}, 1)
+	s := tlsServer(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = r.Body.Read(make([]byte, 1))
+		begun <- struct{}{}
 	})
 	l := &leaders{}
 	l.become(t.Context(), s.URL)
-	for _, method := range []string{http.MethodPost, http.MethodGet} {
-		asked.Store(0)
-		if code, got := standby(t, l)(method, "/api", ""); code != http.StatusServiceUnavailable || got != "the disk is full" {
-			t.Errorf("%s: %d %s", method, code, got)
+	p, err := apiserver.NewProxy(apiserver.ProxyConfig{Leader: l.leader, Authenticate: rita{}, TLS: &tls.Config{InsecureSkipVerify: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	defer group.Wait()
+	send := func(token bool) *slowBody {
+		body := &slowBody{reading: make(chan struct{}), end: make(chan struct{})}
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api", io.MultiReader(strings.NewReader("begin"), body))
+		r.ContentLength = 3 << 20
+		if token {
+			r.Header.Set("Authorization", "Bearer nonsense")
 		}
-		if n := asked.Load(); n < 2 || n > 15 {
-			t.Errorf("%s: the leader was asked %d times", method, n)
-		}
+		group.Go(func() { p.ServeHTTP(httptest.NewRecorder(), r) })
+		<-body.reading
+		return body
+	}
+	for range 10 {
+		defer close(send(true).end)
+	}
+	select {
+	case <-begun:
+		t.Error("a body was forwarded that could be kept")
+	default:
+	}
+	defer close(send(true).end)
+	<-begun
+	defer close(send(false).end)
+	select {
+	case <-begun:
+		t.Error("those without a proof took the room of those with one")
+	default:
 	}
 }
 

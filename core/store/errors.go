@@ -36,9 +36,16 @@ func expired(from, floor int64) error {
 
 // unavailable says that nothing was done, and when to come again: another core
 // may lead by then.
-func unavailable(why error) error {
+func unavailable(why error) *apierrors.StatusError {
 	err := apierrors.NewServiceUnavailable("the store does not accept writes: " + why.Error())
 	err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
+	return err
+}
+
+// refusedByLog is unavailable for a reason that another core would meet as well.
+func refusedByLog(why error) error {
+	err := unavailable(why)
+	err.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: core.CauseLogRefused, Message: why.Error()}}
 	return err
 }
 

@@ -221,8 +221,8 @@ func TestRefusedRecord(t *testing.T) {
 		d.wal.fault = refusedRequest
 		d.wal.mu.Unlock()
 		for range 3 {
-			if err := create(t.Context(), s, "b"); !apierrors.IsServiceUnavailable(err) {
-				t.Errorf("got %v, want unavailable", err)
+			if err := create(t.Context(), s, "b"); !apierrors.IsServiceUnavailable(err) || !apierrors.HasStatusCause(err, core.CauseLogRefused) {
+				t.Errorf("got %v, want unavailable, and that the log is why", err)
 			}
 		}
 		if _, ok := s.Latest(mapKey("ns", "b")); ok {

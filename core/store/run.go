@@ -258,10 +258,10 @@ func (s *Store) refuse(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range b.commits {
-		c.finish(unavailable(err))
+		c.finish(refusedByLog(err))
 	}
 	for s.pending.len() > 0 {
-		s.next().finish(unavailable(err))
+		s.next().finish(refusedByLog(err))
 	}
 	clear(s.overlay)
 	s.newest, s.refused = nil, s.revision
