@@ -78,7 +78,7 @@ func TestApart(t *testing.T) {
 		written["configmap/"+name] = true
 	}
 	c.kill9(c.only("weft core"))
-	<-c.ended
+	c.gone()
 	c = member(t, data, "core")
 	c.said("core is ready")
 	for name := range strings.FieldsSeq(c.must("get", "configmaps", "-o", "name")) {
@@ -112,7 +112,7 @@ func TestApart(t *testing.T) {
 
 	t.Log("a node, for good")
 	c.kill9(c.agent("b"))
-	<-b.ended
+	b.gone()
 	c.nodeReady("b", corev1.ConditionUnknown)
 	c.await("seven pods on the node that is left", func() bool {
 		list, err := get[corev1.PodList](c, "pods", "-l", "app=web")

@@ -233,7 +233,7 @@ func TestDamagedLog(t *testing.T) {
 	if err := c.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	<-c.ended
+	c.gone()
 	files, err := filepath.Glob(filepath.Join(data, "nats", "streams", "jetstream", "*", "streams", "WAL", "msgs", "*.blk"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("files of the log: %v, %v", files, err)

@@ -75,6 +75,6 @@ func TestKilledParts(t *testing.T) {
 	if err := c.cmd.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	<-c.ended
+	c.gone()
 	noneLeft(t, data)
 }

@@ -198,7 +198,7 @@ func (c *cluster) stop() {
 	case <-time.After(10 * time.Second): // 5 s are promised, on a machine that is not busy
 		c.t.Errorf("it did not end within 10 s")
 		_ = c.cmd.Process.Kill()
-		<-c.ended
+		c.gone()
 	}
 	c.nobodyLeft(family)
 }
@@ -211,8 +211,19 @@ func (c *cluster) kill() {
 	if err := c.cmd.Process.Kill(); err != nil {
 		c.t.Fatal(err)
 	}
-	<-c.ended
+	c.gone()
 	c.nobodyLeft(family)
+}
+
+// gone waits for the process to end. It may take long on a busy machine, but not for
+// ever.
+func (c *cluster) gone() {
+	c.t.Helper()
+	select {
+	case <-c.ended:
+	case <-time.After(time.Minute):
+		c.t.Fatalf("weft did not end within a minute; it said:\n%s", c.out)
+	}
 }
 
 // nobodyLeft waits up to 5 s for processes to end.

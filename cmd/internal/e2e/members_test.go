@@ -47,7 +47,7 @@ func memberBy(t *testing.T, data string, cmd *exec.Cmd) *cluster {
 			t.Logf("weft %s said:\n%s", strings.Join(cmd.Args[1:], " "), c.out)
 		}
 		_ = c.cmd.Process.Kill() // it may have ended
-		<-c.ended
+		c.gone()
 		for _, p := range marked(t, data) {
 			_ = syscall.Kill(p.pid, syscall.SIGKILL) // it may have ended
 		}

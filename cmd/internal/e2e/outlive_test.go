@@ -46,7 +46,7 @@ func (c *cluster) leavesNobody(signal syscall.Signal, others ...string) {
 	if err := c.cmd.Process.Signal(signal); err != nil {
 		c.t.Fatal(err)
 	}
-	<-c.ended
+	c.gone()
 	c.nobodyLeft(family)
 	noneLeft(c.t, c.data)
 }
@@ -116,7 +116,7 @@ func TestNextCoreEndsWhatAPluginForked(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	<-c.ended
+	c.gone()
 	if !child.alive() {
 		t.Error("something else has ended it")
 	}
@@ -166,7 +166,7 @@ func TestForkedEndsWithTheCore(t *testing.T) {
 	if err := c.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	<-c.ended
+	c.gone()
 	for begin := time.Now(); child.alive(); pause() {
 		if time.Since(begin) > 5*time.Second {
 			t.Fatal("what the plugin had forked outlives the core")

@@ -91,7 +91,7 @@ func TestOutsideNATS(t *testing.T) {
 	if err := leader.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	<-leader.ended
+	leader.gone()
 	begin := time.Now()
 	standby.said("core is ready")
 	t.Logf("the other leads after %s", time.Since(begin).Round(time.Millisecond))

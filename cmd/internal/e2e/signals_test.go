@@ -50,7 +50,7 @@ func TestUpEnds(t *testing.T) {
 			for _, signal := range tt.signals {
 				_ = c.cmd.Process.Signal(signal) // it may have ended
 			}
-			<-c.ended
+			c.gone()
 			if took := time.Since(begin); took > 5*time.Second {
 				t.Errorf("it took %s to end", took)
 			}

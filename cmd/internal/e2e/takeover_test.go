@@ -199,7 +199,7 @@ func TestTakeOver(t *testing.T) {
 		if err := a.cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		<-a.ended
+		a.gone()
 		b.said("core is ready")
 	})
 	t.Logf("killed: no write for %s", gap)
@@ -210,7 +210,7 @@ func TestTakeOver(t *testing.T) {
 		if err := b.cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
-		<-b.ended
+		b.gone()
 		a.said("core is ready")
 	})
 	t.Logf("stopped in order: no write for %s", gap)
