@@ -29,12 +29,14 @@ type Store interface {
 	Settled(ctx context.Context, epoch uint64) error
 	// Commit performs all ops in one record, or none, and returns after they
 	// are durable with the objects as kept (nil for deletions), whose
-	// resourceVersion it has set. It takes ownership of the ops' objects.
+	// resourceVersion it has set. It takes ownership of the ops' objects. They
+	// were computed upon what Latest has shown since Epoch returned epoch: if
+	// any of that was given up, nothing is done.
 	// Errors are apierrors: Conflict, AlreadyExists, NotFound when an
 	// expectation is not met, RequestEntityTooLarge, ServiceUnavailable when
 	// nothing was done (with CauseLogRefused if the log took no record), and
 	// Timeout when it is not known whether the ops happened.
-	Commit(ctx context.Context, ops []Op) ([]Object, error)
+	Commit(ctx context.Context, epoch uint64, ops []Op) ([]Object, error)
 }
 
 // CauseLogRefused is a cause in the details of a ServiceUnavailable: the log

@@ -335,7 +335,7 @@ func TestKindsFromTheStart(t *testing.T) {
 	d := definition(t, siteDefinition)
 	d.UID, d.CreationTimestamp = "u", metav1.Now()
 	key := core.Key{Group: core.Definitions.Group, Resource: core.Definitions.Resource, Name: d.Name}
-	if _, err := store.Commit(t.Context(), []core.Op{{Key: key, Object: d}}); err != nil {
+	if _, err := store.Commit(t.Context(), store.Epoch(), []core.Op{{Key: key, Object: d}}); err != nil {
 		t.Fatal(err)
 	}
 	r, err := New(Config{Store: store, Strategies: builtinAndDefinitions()})

@@ -69,8 +69,9 @@ func (r *Registry) write(ctx context.Context, dryRun, fixed bool, compute func()
 }
 
 // commit performs a plan that was computed since epoch, and returns the object
-// as kept or its last state. What the plan was computed upon may be tentative:
-// without a commit of its own it must be settled before it is shown.
+// as kept or its last state. What the plan was computed upon may be tentative: it
+// must stand when its own commit is taken, and be settled before it is shown
+// without one.
 func (r *Registry) commit(ctx context.Context, p *plan, epoch uint64, dryRun bool) (core.Object, error) {
 	if dryRun {
 		if p.old == nil {
@@ -81,7 +82,7 @@ func (r *Registry) commit(ctx context.Context, p *plan, epoch uint64, dryRun boo
 	if p.unchanged() {
 		return p.object, r.store.Settled(ctx, epoch)
 	}
-	kept, err := r.store.Commit(ctx, []core.Op{p.op()})
+	kept, err := r.store.Commit(ctx, epoch, []core.Op{p.op()})
 	if err != nil {
 		return nil, err
 	}

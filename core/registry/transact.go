@@ -98,7 +98,7 @@ func (r *Registry) planWrite(ctx context.Context, t *transaction, e *entry, w *c
 func (r *Registry) commitAll(ctx context.Context, t *transaction, epoch uint64, writes []core.Write, last []core.Object) error {
 	ops, at := t.ops()
 	if len(ops) > 0 {
-		kept, err := r.store.Commit(ctx, ops)
+		kept, err := r.store.Commit(ctx, epoch, ops)
 		if err != nil {
 			return err
 		}

@@ -48,7 +48,7 @@ func TestGenerateNameCollides(t *testing.T) {
 			collisions++
 			twin := configMap(name, nil)
 			store.Before(nil)
-			if _, err := store.Commit(t.Context(), []core.Op{{Key: ops[0].Key, Object: twin}}); err != nil {
+			if _, err := store.Commit(t.Context(), store.Epoch(), []core.Op{{Key: ops[0].Key, Object: twin}}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -154,7 +154,7 @@ func TestLostRace(t *testing.T) {
 			other := core.Copy(made).(*corev1.ConfigMap)
 			other.Annotations = map[string]string{"came": "first"}
 			current, _ := store.Latest(configKey("a"))
-			if _, err := store.Commit(t.Context(), []core.Op{{Key: configKey("a"), Object: other, Expect: core.Revision(current)}}); err != nil {
+			if _, err := store.Commit(t.Context(), store.Epoch(), []core.Op{{Key: configKey("a"), Object: other, Expect: core.Revision(current)}}); err != nil {
 				t.Error(err)
 			}
 		})

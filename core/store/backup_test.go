@@ -66,7 +66,7 @@ func TestBackupIsOfOneRevision(t *testing.T) {
 				default:
 				}
 				left, right := configMap("ns", fmt.Sprint("l", w), fmt.Sprint(i)), configMap("ns", fmt.Sprint("r", w), fmt.Sprint(i))
-				kept, err := s.Commit(t.Context(), []core.Op{
+				kept, err := s.Commit(t.Context(), s.Epoch(), []core.Op{
 					{Key: core.KeyFor(core.ConfigMaps, left), Object: left, Expect: a}, {Key: core.KeyFor(core.ConfigMaps, right), Object: right, Expect: b}})
 				if err != nil {
 					t.Error(err)

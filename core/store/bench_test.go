@@ -35,7 +35,7 @@ func BenchmarkCommit(b *testing.B) {
 					group.Go(func() {
 						for i := n.Add(1); i <= int64(b.N); i = n.Add(1) {
 							o := configMap("ns", fmt.Sprintf("m%07d", i), kilobyte)
-							if _, err := s.Commit(context.Background(), []core.Op{{Key: core.KeyFor(core.ConfigMaps, o), Object: o}}); err != nil {
+							if _, err := s.Commit(context.Background(), s.Epoch(), []core.Op{{Key: core.KeyFor(core.ConfigMaps, o), Object: o}}); err != nil {
 								b.Error(err)
 								return
 							}
@@ -59,7 +59,7 @@ func fill(tb testing.TB, s *store.Store, n int) {
 			o := configMap(fmt.Sprintf("ns%d", i%100), fmt.Sprintf("m%07d", i), kilobyte)
 			ops = append(ops, core.Op{Key: core.KeyFor(core.ConfigMaps, o), Object: o})
 		}
-		if _, err := s.Commit(tb.Context(), ops); err != nil {
+		if _, err := s.Commit(tb.Context(), s.Epoch(), ops); err != nil {
 			tb.Fatal(err)
 		}
 	}
@@ -114,7 +114,7 @@ func BenchmarkWatchFanOut(b *testing.B) {
 			o := configMap(fmt.Sprintf("ns%d", i), fmt.Sprintf("r%d", round), "x")
 			ops = append(ops, core.Op{Key: core.KeyFor(core.ConfigMaps, o), Object: o})
 		}
-		if _, err := s.Commit(b.Context(), ops); err != nil {
+		if _, err := s.Commit(b.Context(), s.Epoch(), ops); err != nil {
 			b.Fatal(err)
 		}
 		for _, w := range watches {

@@ -46,7 +46,7 @@ func (c *commit) finish(err error) {
 // visible; volatile and lazy ops alone wait only for what was committed before
 // them. When ctx ends first, the ops may still happen, and the error is a
 // Timeout. While too much waits for the log, it is TooManyRequests. The keys of ops must differ.
-func (s *Store) Commit(ctx context.Context, ops []core.Op) ([]core.Object, error) {
+func (s *Store) Commit(ctx context.Context, epoch uint64, ops []core.Op) ([]core.Object, error) {
 	if len(ops) == 0 {
 		return nil, s.ended()
 	}
@@ -55,7 +55,7 @@ func (s *Store) Commit(ctx context.Context, ops []core.Op) ([]core.Object, error
 		return nil, err
 	}
 	begin := time.Now()
-	if err := s.enqueue(c); err != nil {
+	if err := s.enqueue(c, epoch); err != nil {
 		return nil, err
 	}
 	select {
@@ -161,7 +161,7 @@ func checkDistinct(ops []core.Op) error {
 
 // enqueue checks the expectations and, if all are met, gives each change its
 // revision and queues the commit.
-func (s *Store) enqueue(c *commit) error {
+func (s *Store) enqueue(c *commit, epoch uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -169,6 +169,9 @@ func (s *Store) enqueue(c *commit) error {
 	}
 	if s.closing {
 		return unavailable(errStopped)
+	}
+	if s.epoch.Load() != epoch {
+		return unavailable(errRefused)
 	}
 	if s.waiting > 0 && s.waiting+c.weight > maxWaiting {
 		return overloaded(s.waiting)

@@ -239,7 +239,7 @@ func putLease(t testing.TB, s *store.Store, name string) int64 {
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name},
 	}
-	kept, err := s.Commit(t.Context(), []core.Op{{Key: core.KeyFor(core.Leases, o), Object: o}})
+	kept, err := s.Commit(t.Context(), s.Epoch(), []core.Op{{Key: core.KeyFor(core.Leases, o), Object: o}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +331,7 @@ func TestWatchAcrossRestart(t *testing.T) {
 	snapshot := s.Snapshot().Revision()
 	b := put(t, s, configMap("ns", "b", "1"), 0)
 	c := put(t, s, configMap("other", "b", "2"), 0)
-	if _, err := s.Commit(t.Context(), []core.Op{{Key: mapKey("ns", "b"), Expect: core.Revision(b)}}); err != nil {
+	if _, err := s.Commit(t.Context(), s.Epoch(), []core.Op{{Key: mapKey("ns", "b"), Expect: core.Revision(b)}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := stop(); err != nil {

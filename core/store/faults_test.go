@@ -34,7 +34,7 @@ func once(f func([]byte) (bool, error)) func([]byte) (bool, error) {
 
 func create(ctx context.Context, s *store.Store, name string) error {
 	o := configMap("ns", name, "1")
-	_, err := s.Commit(ctx, []core.Op{{Key: core.KeyFor(core.ConfigMaps, o), Object: o}})
+	_, err := s.Commit(ctx, s.Epoch(), []core.Op{{Key: core.KeyFor(core.ConfigMaps, o), Object: o}})
 	return err
 }
 
@@ -409,7 +409,7 @@ func TestWaitingIsBounded(t *testing.T) {
 		n := 0
 		for ; n < 200 && !apierrors.IsTooManyRequests(err); n++ {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-			_, err = s.Commit(ctx, []core.Op{{Key: mapKey("ns", fmt.Sprint(n)), Object: configMap("ns", fmt.Sprint(n), value)}})
+			_, err = s.Commit(ctx, s.Epoch(), []core.Op{{Key: mapKey("ns", fmt.Sprint(n)), Object: configMap("ns", fmt.Sprint(n), value)}})
 			cancel()
 		}
 		if n > 70 {
@@ -465,7 +465,7 @@ func event(name string) *corev1.Event {
 func putEvent(t testing.TB, s *store.Store, name string) int64 {
 	t.Helper()
 	e := event(name)
-	kept, err := s.Commit(t.Context(), []core.Op{{Key: core.KeyFor(core.Events, e), Object: e}})
+	kept, err := s.Commit(t.Context(), s.Epoch(), []core.Op{{Key: core.KeyFor(core.Events, e), Object: e}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -159,7 +159,7 @@ func (h *history) work(ctx context.Context, s *store.Store, worker int, own mode
 			}
 			ops, changes = append(ops, op), append(changes, c)
 		}
-		kept, err := s.Commit(ctx, ops)
+		kept, err := s.Commit(ctx, s.Epoch(), ops)
 		switch {
 		case err == nil:
 			h.acknowledge(s, own, changes, kept)
@@ -179,7 +179,7 @@ func (h *history) aside(ctx context.Context, s *store.Store, name string, lazy b
 	if lazy {
 		resource = core.Events
 	}
-	kept, err := s.Commit(ctx, []core.Op{{Key: core.KeyFor(resource, o), Object: o}})
+	kept, err := s.Commit(ctx, s.Epoch(), []core.Op{{Key: core.KeyFor(resource, o), Object: o}})
 	if err == nil {
 		h.mu.Lock()
 		defer h.mu.Unlock()

@@ -88,3 +88,32 @@ func TestSettledLeading(t *testing.T) {
 		t.Errorf("got %v, want unavailable", err)
 	}
 }
+
+// TestCommitRests: what was computed upon a write that the log refused is not done.
+func TestCommitRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk()
+		s, _ := d.open(t)
+		d.wal.mu.Lock()
+		d.wal.latency, d.wal.fault = time.Second, once(refusedRequest)
+		d.wal.mu.Unlock()
+		epoch := s.Epoch()
+		var others sync.WaitGroup
+		others.Go(func() { _ = create(t.Context(), s, "a") }) // it is refused
+		synctest.Wait()
+		if _, there := s.Latest(mapKey("ns", "a")); !there {
+			t.Fatal("what is on its way is not the latest")
+		}
+		others.Wait()
+		because := []core.Op{{Key: mapKey("ns", "b"), Object: configMap("ns", "b", "because of a")}}
+		if _, err := s.Commit(t.Context(), epoch, because); !apierrors.IsServiceUnavailable(err) {
+			t.Errorf("got %v, want unavailable", err)
+		}
+		if _, there := s.Latest(mapKey("ns", "b")); there {
+			t.Error("it was done")
+		}
+		if _, err := s.Commit(t.Context(), s.Epoch(), because); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -88,7 +88,7 @@ func configMap(namespace, name, value string) *corev1.ConfigMap {
 
 func put(t testing.TB, s *store.Store, object *corev1.ConfigMap, expect int64) core.Object {
 	t.Helper()
-	kept, err := s.Commit(t.Context(), []core.Op{{Key: core.KeyFor(core.ConfigMaps, object), Object: object, Expect: expect}})
+	kept, err := s.Commit(t.Context(), s.Epoch(), []core.Op{{Key: core.KeyFor(core.ConfigMaps, object), Object: object, Expect: expect}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestCommitReadRestart(t *testing.T) {
 	put(t, s, configMap("ns", "b", "1"), 0)
 	a = put(t, s, configMap("ns", "a", "2"), core.Revision(a))
 	wantValue(t, s.Snapshot(), "ns", "a", "2")
-	if _, err := s.Commit(t.Context(), []core.Op{{Key: mapKey("ns", "b"), Expect: core.Revision(a) - 1}}); err != nil {
+	if _, err := s.Commit(t.Context(), s.Epoch(), []core.Op{{Key: mapKey("ns", "b"), Expect: core.Revision(a) - 1}}); err != nil {
 		t.Fatal(err)
 	}
 	if n := s.Snapshot().Count(core.ConfigMaps); n != 1 {
@@ -176,7 +176,7 @@ func TestCommitRefuses(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := s.Commit(t.Context(), tc.ops)
+			_, err := s.Commit(t.Context(), s.Epoch(), tc.ops)
 			if !tc.is(err) || tc.text != "" && err.Error() != tc.text {
 				t.Errorf("got %v, want %s", err, tc.text)
 			}
@@ -265,7 +265,7 @@ func TestSnapshotIsImmutableAndOrdered(t *testing.T) {
 	}
 	v := s.Snapshot()
 	for key, o := range v.List(core.ConfigMaps, "") {
-		if _, err := s.Commit(t.Context(), []core.Op{{Key: key, Expect: core.Revision(o)}}); err != nil {
+		if _, err := s.Commit(t.Context(), s.Epoch(), []core.Op{{Key: key, Expect: core.Revision(o)}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -37,7 +37,7 @@ func TestTimings(t *testing.T) {
 		put(t, s, configMap("ns", "a", "1"), 0)
 		put(t, s, configMap("ns", "b", "1"), 0)
 		again := configMap("ns", "b", "2")
-		if _, err := s.Commit(t.Context(), []core.Op{{Key: core.KeyFor(core.ConfigMaps, again), Object: again}}); err == nil {
+		if _, err := s.Commit(t.Context(), s.Epoch(), []core.Op{{Key: core.KeyFor(core.ConfigMaps, again), Object: again}}); err == nil {
 			t.Error("b was created twice")
 		}
 		if err := stop(); err != nil {

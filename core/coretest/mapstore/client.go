@@ -96,7 +96,7 @@ func (c *Client) Create(ctx context.Context, o core.Object, w core.WriteOptions)
 	if w.DryRun {
 		return o, nil
 	}
-	kept, err := c.Commit(ctx, []core.Op{{Key: key, Object: o}})
+	kept, err := c.Commit(ctx, c.Epoch(), []core.Op{{Key: key, Object: o}})
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func (c *Client) one(ctx context.Context, w core.Write, dryRun bool) (core.Objec
 	if err != nil || dryRun || op == nil {
 		return result, err
 	}
-	kept, err := c.Commit(ctx, []core.Op{*op})
+	kept, err := c.Commit(ctx, c.Epoch(), []core.Op{*op})
 	if apierrors.IsConflict(err) && w.Revision == 0 {
 		return nil, errRaced
 	}
@@ -223,7 +223,7 @@ func (c *Client) deleteOnce(ctx context.Context, key core.Key, d core.DeleteOpti
 		o.SetFinalizers(append(o.GetFinalizers(), propagationFinalizers[*d.Propagation]...))
 	}
 	if grace == 0 && len(o.GetFinalizers()) == 0 {
-		_, err := c.Commit(ctx, []core.Op{{Key: key, Expect: core.Revision(old)}})
+		_, err := c.Commit(ctx, c.Epoch(), []core.Op{{Key: key, Expect: core.Revision(old)}})
 		return old, false, raced(err)
 	}
 	if o.GetDeletionTimestamp() == nil {
@@ -231,7 +231,7 @@ func (c *Client) deleteOnce(ctx context.Context, key core.Key, d core.DeleteOpti
 		o.SetGeneration(o.GetGeneration() + 1)
 	}
 	o.SetDeletionGracePeriodSeconds(&grace)
-	kept, err := c.Commit(ctx, []core.Op{{Key: key, Expect: core.Revision(old), Object: o}})
+	kept, err := c.Commit(ctx, c.Epoch(), []core.Op{{Key: key, Expect: core.Revision(old), Object: o}})
 	if err != nil {
 		return nil, false, raced(err)
 	}
@@ -281,7 +281,7 @@ func (c *Client) Transact(ctx context.Context, writes []core.Write) ([]core.Obje
 		if op.Object != nil {
 			shadow := *op
 			shadow.Object = core.Copy(op.Object)
-			if _, err := over.Commit(ctx, []core.Op{shadow}); err != nil {
+			if _, err := over.Commit(ctx, over.Epoch(), []core.Op{shadow}); err != nil {
 				return nil, err
 			}
 		}
@@ -289,7 +289,7 @@ func (c *Client) Transact(ctx context.Context, writes []core.Write) ([]core.Obje
 	if len(ops) == 0 {
 		return results, nil
 	}
-	kept, err := c.Commit(ctx, ops)
+	kept, err := c.Commit(ctx, c.Epoch(), ops)
 	if err != nil {
 		return nil, err
 	}

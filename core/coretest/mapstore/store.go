@@ -108,7 +108,7 @@ func (s *Store) Epoch() uint64 { return 0 }
 func (s *Store) Settled(context.Context, uint64) error { return nil }
 
 // Commit implements core.Store.
-func (s *Store) Commit(ctx context.Context, ops []core.Op) ([]core.Object, error) {
+func (s *Store) Commit(ctx context.Context, _ uint64, ops []core.Op) ([]core.Object, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, apierrors.NewTimeoutError("commit", 0)
 	}

@@ -89,7 +89,7 @@ func (s *Store) Epoch() uint64 { return 0 }
 func (s *Store) Settled(context.Context, uint64) error { return nil }
 
 // Commit implements core.Store.
-func (s *Store) Commit(_ context.Context, ops []core.Op) ([]core.Object, error) {
+func (s *Store) Commit(_ context.Context, _ uint64, ops []core.Op) ([]core.Object, error) {
 	if s.before != nil {
 		s.before(ops)
 	}
