@@ -81,7 +81,7 @@ func (w *rewriter) declarations() []byte {
 	}
 	out = uleb(out, f[0])
 	for h := range numHelpers {
-		out = uleb(out, uint32(w.m.numTypes)+[numHelpers]uint32{1, 1, 2, 3, 4, 4}[h])
+		out = uleb(out, uint32(w.m.numTypes)+[numHelpers]uint32{1, 1, 0, 2, 3, 4, 4}[h])
 	}
 	return out
 }

@@ -9,6 +9,8 @@ const (
 	// helperEnter traps if there is no stack left, and asks for a budget if
 	// there is none.
 	helperEnter
+	// helperGrant charges for a grant, and returns it.
+	helperGrant
 	// helperUnwind charges so much.
 	helperUnwind
 	// helperCharge charges for the n entries or bytes of the bulk instruction
@@ -26,7 +28,7 @@ const piece = 64 << 10
 
 // helperName is what a stack trace shows.
 func helperName(h helper) string {
-	return [numHelpers]string{"meter.refill", StackOverflow, "meter.unwind", "meter.charge", "memory.fill", "memory.copy"}[h]
+	return [numHelpers]string{"meter.refill", StackOverflow, "meter.grant", "meter.unwind", "meter.charge", "memory.fill", "memory.copy"}[h]
 }
 
 // callHelper appends a call. All helpers count, used or not, so that an index
@@ -54,6 +56,9 @@ func (w *rewriter) helperBody(h helper) []byte {
 		out = append(uleb(append(out, opGlobalGet), w.budget()), opLocalGet, 0, opI64ExtendU, opI64Sub)
 		out = uleb(append(out, opGlobalSet), w.budget())
 		return append(w.ifNegative(uleb(append(out, opGlobalGet), w.budget()), helperRefill), opEnd)
+	case h == helperGrant:
+		out = sleb(append(w.check(out, w.grant()+2*weightCheck), opI64Const), w.grant())
+		return append(out, opEnd)
 	case h == helperCharge:
 		out = w.dynamic(out, 0, opI64Shl, 3)
 		return append(out, opLocalGet, 0, opEnd)

@@ -1,7 +1,7 @@
 package meter
 
 // Loops that hold no calls take a grant of the budget into a local, and count that
-// down. The call of refill is then outside of the loop. The engine keeps no value in
+// down. The call of the host is then outside of the loop. The engine keeps no value in
 // a register across a call, and has what a loop changes stored each time around,
 // if there is a call in it, be it on a path that is never taken. So a loop that
 // calls anyway gains nothing, and has the shorter check. A loop of no parameters
@@ -23,7 +23,7 @@ package meter
 //	      end
 //	      br again
 //	    end
-//	    check of a grant; left = grant
+//	    left = grant()              ;; the helper that charges for it
 //	    br again
 //	  end
 //	end
@@ -130,8 +130,10 @@ func (w *rewriter) construct(out []byte, n int, c *check) []byte {
 	case opEnd:
 		if l := &w.nest.open[top]; l.nested {
 			out = append(out, opEnd, opBr, 3, opEnd, opBr, 1, opEnd)
-			out = w.check(out, w.grant()+2*weightCheck+2*l.moves)
-			out = sleb(append(out, opI64Const), w.grant())
+			if l.moves > 0 {
+				out = add(out, w.budget(), -2*l.moves)
+			}
+			out = w.callHelper(out, helperGrant)
 			out = append(uleb(append(out, opLocalSet), w.nest.local), opBr, 0, opEnd)
 		}
 		w.nest.open = w.nest.open[:top]
