@@ -9,6 +9,9 @@ type User struct {
 	Groups []string
 }
 
+// UserAnonymous is everyone who does not say who they are.
+const UserAnonymous = "system:anonymous"
+
 // Groups with a meaning of their own.
 const (
 	// GroupAdmins may do everything.
@@ -17,6 +20,9 @@ const (
 	GroupReaders = "weft:readers"
 	// GroupAuthenticated holds everyone who has a name.
 	GroupAuthenticated = "system:authenticated"
+	// GroupUnauthenticated holds UserAnonymous alone, who may ask whether the
+	// server works, and which version it is.
+	GroupUnauthenticated = "system:unauthenticated"
 	// GroupCores holds the cores themselves. What one of them forwards is done
 	// as the user that it names, and as nobody else.
 	GroupCores = "weft:cores"

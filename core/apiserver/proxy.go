@@ -145,9 +145,9 @@ func (p *Proxy) identify(r *http.Request) error {
 // keepBody reads a body that is small enough, so that it can be sent again. Its
 // sender may be anybody: it takes the memory of what has come, and for bodyTime,
 // and where too much is kept it is forwarded as it comes, once. free gives back
-// what it takes.
+// what it takes. Who is nobody may change nothing, so nothing is kept.
 func (p *Proxy) keepBody(w http.ResponseWriter, r *http.Request) (free func(), err error) {
-	if r.Body == nil || r.ContentLength <= 0 || r.ContentLength > maxReplay {
+	if r.Body == nil || r.ContentLength <= 0 || r.ContentLength > maxReplay || r.Header.Get(core.HeaderRemoteUser) == core.UserAnonymous {
 		return func() {}, nil
 	}
 	room, size := p.known, r.ContentLength

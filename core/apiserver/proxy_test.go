@@ -54,6 +54,9 @@ func (rita) Authenticate(r *http.Request) (core.User, error) {
 	if r.Header.Get("Stranger") != "" {
 		return core.User{}, fmt.Errorf("no")
 	}
+	if r.Header.Get("Nobody") != "" {
+		return core.User{Name: core.UserAnonymous}, nil
+	}
 	return core.User{Name: "rita", Groups: []string{"readers", "all"}}, nil
 }
 
@@ -312,7 +315,8 @@ func TestProxyTellsRefusal(t *testing.T) {
 }
 
 // TestProxyKeepsSome: bodies are kept, to be sent again, up to a bound; others
-// are forwarded as they come. Who has only a token takes no room of the others.
+// are forwarded as they come. Who has only a token takes no room of the others, and
+// who is nobody none.
 func TestProxyKeepsSome(t *testing.T) {
 	begun := make(chan struct{}, 1)
 	s := tlsServer(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -327,28 +331,28 @@ func TestProxyKeepsSome(t *testing.T) {
 	}
 	var group sync.WaitGroup
 	defer group.Wait()
-	send := func(token bool) *slowBody {
+	send := func(header string) *slowBody {
 		body := &slowBody{reading: make(chan struct{}), end: make(chan struct{})}
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api", io.MultiReader(strings.NewReader("begin"), body))
 		r.ContentLength = 3 << 20
-		if token {
-			r.Header.Set("Authorization", "Bearer nonsense")
-		}
+		r.Header.Set(header, "x")
 		group.Go(func() { p.ServeHTTP(httptest.NewRecorder(), r) })
 		<-body.reading
 		return body
 	}
+	defer close(send("Nobody").end)
+	<-begun
 	for range 10 {
-		defer close(send(true).end)
+		defer close(send("Authorization").end)
 	}
 	select {
 	case <-begun:
 		t.Error("a body was forwarded that could be kept")
 	default:
 	}
-	defer close(send(true).end)
+	defer close(send("Authorization").end)
 	<-begun
-	defer close(send(false).end)
+	defer close(send("Known").end)
 	select {
 	case <-begun:
 		t.Error("those without a proof took the room of those with one")

@@ -118,7 +118,8 @@ func ask(t *testing.T, kubeconfig string) string {
 	return string(body)
 }
 
-func TestNobodyIsAnonymous(t *testing.T) {
+// TestNobody: who says nothing is anonymous, and who says something wrong is refused.
+func TestNobody(t *testing.T) {
 	ca, err := OpenAuthority(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -145,9 +146,9 @@ func TestNobodyIsAnonymous(t *testing.T) {
 		_ = response.Body.Close() // only the code counts
 		return response.StatusCode
 	}
-	for _, header := range []string{"", "Bearer", "Bearer x", "Basic YTpi"} {
-		if code := get(header); code != http.StatusUnauthorized {
-			t.Errorf("%q: code %d", header, code)
+	for header, want := range map[string]int{"": 200, "Bearer": 401, "Bearer x": 401, "Basic YTpi": 401} {
+		if code := get(header); code != want {
+			t.Errorf("%q: code %d, want %d", header, code, want)
 		}
 	}
 	certificate, key, err := other.Client(admin)
@@ -219,6 +220,7 @@ func TestTokensAreHashedAndRevoked(t *testing.T) {
 
 func TestRoles(t *testing.T) {
 	nobody := core.User{Name: "x", Groups: []string{core.GroupAuthenticated}}
+	anyone := core.User{Name: core.UserAnonymous, Groups: []string{core.GroupUnauthenticated}}
 	of := func(verb, group, resource, sub, ns string) *authorizationv1.ResourceAttributes {
 		return &authorizationv1.ResourceAttributes{Verb: verb, Group: group, Resource: resource, Subresource: sub, Namespace: ns}
 	}
@@ -236,6 +238,7 @@ func TestRoles(t *testing.T) {
 		{reader, of("create", "apps", "deployments", "", "a"), `deployments.apps is forbidden: User "rita" cannot create resource "deployments" in API group "apps" in the namespace "a"`},
 		{nobody, of("list", "", "pods", "", "default"), `pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default"`},
 		{nobody, of("create", "authorization.k8s.io", "selfsubjectaccessreviews", "", ""), ""},
+		{anyone, of("create", "authorization.k8s.io", "selfsubjectaccessreviews", "", ""), `selfsubjectaccessreviews.authorization.k8s.io is forbidden: User "system:anonymous" cannot create resource "selfsubjectaccessreviews" in API group "authorization.k8s.io" at the cluster scope`},
 	} {
 		err := Roles{}.Authorize(c.user, c.a, nil)
 		if c.want == "" && err != nil || c.want != "" && (!apierrors.IsForbidden(err) || err.Error() != c.want) {
@@ -248,6 +251,13 @@ func TestRoles(t *testing.T) {
 		ok         bool
 	}{
 		{nobody, "get", "/version", true},
+		{anyone, "get", "/version", true},
+		{anyone, "get", "/readyz", true},
+		{anyone, "get", "/readyz/x", false},
+		{anyone, "post", "/readyz", false},
+		{anyone, "get", "/", false},
+		{anyone, "get", "/api", false},
+		{anyone, "get", "/metrics", false},
 		{nobody, "get", "/openapi/v3/api/v1", true},
 		{nobody, "get", "/apisecret", false},
 		{nobody, "get", "/weft/v1/blobs", false},

@@ -31,8 +31,10 @@ func (a *Authenticator) Authenticate(r *http.Request) (core.User, error) {
 		return core.User{}, errors.New("authenticate: several Authorization headers")
 	case len(headers) == 1:
 		return a.bearer(headers[0])
+	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && len(r.TLS.VerifiedChains) == 0:
+		return core.User{}, errors.New("authenticate: the client certificate is not of this cluster's authority")
 	case r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.VerifiedChains[0]) == 0:
-		return core.User{}, errors.New("authenticate: no client certificate and no bearer token")
+		return core.User{Name: core.UserAnonymous, Groups: []string{core.GroupUnauthenticated}}, nil
 	}
 	leaf := r.TLS.VerifiedChains[0][0]
 	if leaf.Subject.CommonName == "" {
@@ -74,6 +76,9 @@ func (a *Authenticator) bearer(header string) (core.User, error) {
 
 // known adds the group of all who have a name.
 func known(user core.User) core.User {
+	if user.Name == core.UserAnonymous {
+		return core.User{Name: core.UserAnonymous, Groups: []string{core.GroupUnauthenticated}}
+	}
 	if !slices.Contains(user.Groups, core.GroupAuthenticated) {
 		user.Groups = append(user.Groups, core.GroupAuthenticated)
 	}

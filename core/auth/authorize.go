@@ -16,6 +16,8 @@ import (
 // Roles are the two fixed roles: core.GroupAdmins may do everything,
 // core.GroupReaders may read everything but Secrets. Everyone with a name may
 // ask who they are and what they may do, and read the API's description.
+// Everyone at all may ask for health and version, as by Kubernetes'
+// system:public-info-viewer.
 type Roles struct{}
 
 // readVerbs are those of readers.
@@ -30,7 +32,7 @@ func (Roles) Authorize(user core.User, resource *authorizationv1.ResourceAttribu
 	switch {
 	case slices.Contains(user.Groups, core.GroupAdmins):
 		return nil
-	case resource != nil && (isSelfReview(resource) || isReader(user) && readable(resource)):
+	case resource != nil && (isKnown(user) && isSelfReview(resource) || isReader(user) && readable(resource)):
 		return nil
 	case resource != nil:
 		return forbidResource(user, resource)
@@ -40,6 +42,7 @@ func (Roles) Authorize(user core.User, resource *authorizationv1.ResourceAttribu
 	return forbidPath(user, path)
 }
 
+func isKnown(user core.User) bool  { return slices.Contains(user.Groups, core.GroupAuthenticated) }
 func isReader(user core.User) bool { return slices.Contains(user.Groups, core.GroupReaders) }
 
 // readable tells whether readers may: any of the served resources, and of
@@ -71,8 +74,12 @@ func isSelfReview(a *authorizationv1.ResourceAttributes) bool {
 	return false
 }
 
-// openPaths describe the API and hold nothing of a cluster's state.
-var openPaths = []string{"/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz"}
+// publicPaths are for whoever looks whether the server works, such as a load
+// balancer; openPaths describe the API and hold nothing of a cluster's state.
+var (
+	publicPaths = []string{"/version", "/healthz", "/livez", "/readyz"}
+	openPaths   = append([]string{"/api", "/apis", "/openapi"}, publicPaths...)
+)
 
 func pathAllowed(user core.User, a *authorizationv1.NonResourceAttributes) bool {
 	path := strings.TrimSuffix(a.Path, "/")
@@ -80,8 +87,8 @@ func pathAllowed(user core.User, a *authorizationv1.NonResourceAttributes) bool 
 	if isReader(user) {
 		return read || a.Verb == "post" && path == planPath
 	}
-	if !read || !slices.Contains(user.Groups, core.GroupAuthenticated) {
-		return false
+	if !read || !isKnown(user) {
+		return read && slices.Contains(publicPaths, path)
 	}
 	return path == "" || slices.ContainsFunc(openPaths, func(p string) bool {
 		return path == p || strings.HasPrefix(path, p+"/")
@@ -94,6 +101,9 @@ func (Roles) Rules(user core.User) ([]authorizationv1.ResourceRule, []authorizat
 	if slices.Contains(user.Groups, core.GroupAdmins) {
 		return []authorizationv1.ResourceRule{{Verbs: all, APIGroups: all, Resources: all}},
 			[]authorizationv1.NonResourceRule{{Verbs: all, NonResourceURLs: all}}
+	}
+	if !isKnown(user) {
+		return nil, []authorizationv1.NonResourceRule{{Verbs: []string{"get"}, NonResourceURLs: publicPaths}}
 	}
 	resources := []authorizationv1.ResourceRule{
 		{Verbs: []string{"create"}, APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"selfsubjectreviews"}},

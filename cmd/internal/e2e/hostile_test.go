@@ -310,7 +310,7 @@ func (c *shared) strangers(t *testing.T) {
 	config := c.config(t, "kubeconfig")
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(config.CAData)
-	ask := func(t *testing.T, certificates []tls.Certificate, token string) {
+	ask := func(t *testing.T, certificates []tls.Certificate, token string, code int, message string) {
 		t.Helper()
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certificates}}
 		defer transport.CloseIdleConnections()
@@ -325,12 +325,15 @@ func (c *shared) strangers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantStatus(t, response, http.StatusUnauthorized, "Unauthorized")
+		wantStatus(t, response, code, message)
 	}
-	t.Run("nobody", func(t *testing.T) { ask(t, nil, "") })
-	t.Run("wrong token", func(t *testing.T) { ask(t, nil, "Bearer "+strings.Repeat("x", 20_000)) })
-	t.Run("basic", func(t *testing.T) { ask(t, nil, "Basic YWRtaW46YWRtaW4=") })
-	t.Run("other authority", func(t *testing.T) { ask(t, []tls.Certificate{forged(t)}, "") })
+	t.Run("nobody", func(t *testing.T) { ask(t, nil, "", http.StatusForbidden, `User "system:anonymous" cannot list resource "secrets"`) })
+	for name, token := range map[string]string{"wrong token": "Bearer " + strings.Repeat("x", 20_000), "basic": "Basic YWRtaW46YWRtaW4="} {
+		t.Run(name, func(t *testing.T) { ask(t, nil, token, http.StatusUnauthorized, "Unauthorized") })
+	}
+	t.Run("other authority", func(t *testing.T) {
+		ask(t, []tls.Certificate{forged(t)}, "", http.StatusForbidden, `User "system:anonymous"`) // it counts for nothing
+	})
 }
 
 // forged is the administrator's certificate but for who signed it.
