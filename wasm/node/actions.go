@@ -195,6 +195,9 @@ func (k *keeper) settle(ctx context.Context, pod *corev1.Pod, r result) {
 	case ctx.Err() != nil: // what fails now fails because the agent stops
 	case r.exit != nil:
 		k.settleExit(r)
+		if r.exit.Reason == wasm.NotStarted {
+			k.event(pod, corev1.EventTypeWarning, "Failed", "Error: "+r.exit.Message)
+		}
 	case r.instance != nil:
 		c.phase, c.id, c.started = running, r.instance.ID(), r.instance.StartedAt()
 		c.reason, c.message, c.told, c.stopping = "", "", "", false

@@ -152,6 +152,18 @@ func TestImage(t *testing.T) {
 	})
 }
 
+// TestNeverStarts: a container that can never start says why in an event each time.
+func TestNeverStarts(t *testing.T) {
+	run(t, func(t *testing.T, w *world) {
+		p := pod("p", corev1.RestartPolicyAlways, "limits")
+		w.set(p)
+		w.want(p, "Running CrashLoopBackOff")
+		if got := w.events("Failed"); len(got) == 0 || !strings.Contains(got[0], "Error: start ") {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
 func TestMissingConfigMap(t *testing.T) {
 	run(t, func(t *testing.T, w *world) {
 		p := pod("p", corev1.RestartPolicyAlways, "run forever")
