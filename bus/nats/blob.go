@@ -17,10 +17,15 @@ const (
 	blobBucket = "BLOBS"
 	blobChunk  = 512 << 10        // bytes; each chunk costs one fsync
 	blobTime   = 10 * time.Minute // for one transfer whose context has no deadline
+	blobWait   = 30 * time.Second // for one chunk to be acknowledged: its server may be gone
 )
 
-// blobs opens the bucket.
-func (c *Conn) blobs(ctx context.Context) (jetstream.ObjectStore, error) {
+// errNoBlobs says that no blob was ever put.
+var errNoBlobs = fmt.Errorf("there are no blobs: %w", bus.ErrNotFound)
+
+// blobs opens the bucket. Where there is none it is created, or errNoBlobs returned:
+// on a full disk what only reads must work.
+func (c *Conn) blobs(ctx context.Context, create bool) (jetstream.ObjectStore, error) {
 	if err := c.coreOnly(); err != nil {
 		return nil, err
 	}
@@ -32,7 +37,12 @@ func (c *Conn) blobs(ctx context.Context) (jetstream.ObjectStore, error) {
 	ctx, cancel := bounded(ctx, c.config.Timeout)
 	defer cancel()
 	store, err := c.js.ObjectStore(ctx, blobBucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
+	switch {
+	case err == nil:
+		_, err = c.replicate(ctx, "OBJ_"+blobBucket)
+	case errors.Is(err, jetstream.ErrBucketNotFound) && !create:
+		return nil, errNoBlobs
+	case errors.Is(err, jetstream.ErrBucketNotFound):
 		store, err = c.js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{
 			Bucket:      blobBucket,
 			Description: "Weft: modules and other large content.",
@@ -55,7 +65,7 @@ func (c *Conn) PutBlob(ctx context.Context, name string, limit int64, r io.Reade
 	if name == "" {
 		return fail(fmt.Errorf("a name is required: %w", bus.ErrRefused))
 	}
-	store, err := c.blobs(ctx)
+	store, err := c.blobs(ctx, true)
 	if err != nil {
 		return fail(err)
 	}
@@ -109,7 +119,7 @@ func blobInfo(info *jetstream.ObjectInfo) bus.BlobInfo {
 
 // GetBlob implements bus.Blobs.
 func (c *Conn) GetBlob(ctx context.Context, name string) (bus.BlobInfo, io.ReadCloser, error) {
-	store, err := c.blobs(ctx)
+	store, err := c.blobs(ctx, false)
 	if err != nil {
 		return bus.BlobInfo{}, nil, fmt.Errorf("get blob %s: %w", name, err)
 	}
@@ -183,7 +193,7 @@ func (b *blobReader) Close() error {
 
 // DeleteBlob implements bus.Blobs.
 func (c *Conn) DeleteBlob(ctx context.Context, name string) error {
-	store, err := c.blobs(ctx)
+	store, err := c.blobs(ctx, false)
 	if err == nil {
 		ctx, cancel := bounded(ctx, c.config.Timeout)
 		defer cancel()
@@ -201,8 +211,11 @@ func (c *Conn) DeleteBlob(ctx context.Context, name string) error {
 
 // ListBlobs implements bus.Blobs.
 func (c *Conn) ListBlobs(ctx context.Context) ([]bus.BlobInfo, error) {
-	store, err := c.blobs(ctx)
-	if err != nil {
+	store, err := c.blobs(ctx, false)
+	switch {
+	case errors.Is(err, errNoBlobs):
+		return []bus.BlobInfo{}, nil
+	case err != nil:
 		return nil, fmt.Errorf("list blobs: %w", err)
 	}
 	ctx, cancel := bounded(ctx, c.config.Timeout)

@@ -93,7 +93,7 @@ func (l *lease) outlast(ctx context.Context, stream jetstream.Stream) error {
 	if left <= 0 {
 		return nil
 	}
-	restarted, err := l.conn.hasOlder(ctx, info.Created)
+	restarted, err := l.conn.hasOlder(ctx, info.Created.Add(-l.ttl)) // no log of a cluster that is as new
 	if err != nil || !restarted {
 		return err
 	}
@@ -102,7 +102,7 @@ func (l *lease) outlast(ctx context.Context, stream jetstream.Stream) error {
 	case <-ctx.Done():
 		return fmt.Errorf("the server was restarted, and perhaps another still holds the lease: %w", translate(ctx.Err()))
 	}
-	return l.put(ctx, l.sequence)
+	return l.take(ctx, stream) // it may have run out
 }
 
 // hasOlder tells whether the server has kept a stream from before that time.
@@ -128,7 +128,15 @@ func (c *Conn) leases(ctx context.Context) (jetstream.Stream, error) {
 	if c.lease != nil {
 		return c.lease, nil
 	}
-	stream, err := c.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	stream, err := c.replicate(ctx, leaseStream)
+	if err == nil {
+		c.lease = stream
+		return stream, nil
+	}
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, translate(err)
+	}
+	stream, err = c.js.CreateStream(ctx, jetstream.StreamConfig{
 		Name:              leaseStream,
 		Description:       "Weft: who holds which lease.",
 		Subjects:          []string{bus.LeaseSubject("") + "*"},

@@ -49,7 +49,7 @@ func (c *Conn) openLog(ctx context.Context, name string) (*streamLog, error) {
 	defer cancel()
 	l := &streamLog{conn: c, name: name, subject: bus.RecordSubject(name),
 		limit: int(min(c.nc.MaxPayload(), bus.MaxPayload)) - bus.HeaderRoom}
-	stream, err := c.js.Stream(ctx, streamName(name))
+	stream, err := c.replicate(ctx, streamName(name))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		stream, err = c.js.CreateStream(ctx, jetstream.StreamConfig{
 			Name:        streamName(name),
@@ -70,6 +70,47 @@ func (c *Conn) openLog(ctx context.Context, name string) (*streamLog, error) {
 	}
 	l.stream = stream
 	return l, checkStream(stream.CachedInfo().Config, l.subject)
+}
+
+// replicate opens a stream, with as many copies as are configured, or more if it has
+// them: copies are not given up because one core's settings do not tell of them.
+func (c *Conn) replicate(ctx context.Context, name string) (jetstream.Stream, error) {
+	stream, err := c.js.Stream(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	config, want := stream.CachedInfo().Config, c.config.Replicas
+	if config.Replicas > want {
+		c.config.Logger.Info("a stream keeps more copies than are configured", "stream", name, "copies", config.Replicas, "configured", want)
+	}
+	if config.Replicas >= want {
+		return stream, nil
+	}
+	had := config.Replicas
+	config.Replicas = want
+	if stream, err = c.js.UpdateStream(ctx, config); err != nil {
+		return nil, fmt.Errorf("have %d copies of stream %s, which has %d: %w", want, name, had, err)
+	}
+	c.config.Logger.Info("a stream gets more copies", "stream", name, "copies", want, "before", had)
+	return stream, led(ctx, stream, want)
+}
+
+// led returns once a stream of so many copies has a leader: what is sent to it before
+// gets no answer.
+func led(ctx context.Context, stream jetstream.Stream, copies int) error {
+	for {
+		asking, cancel := context.WithTimeout(ctx, time.Second)
+		info, err := stream.Info(asking)
+		cancel()
+		if err == nil && info.Cluster != nil && info.Cluster.Leader != "" && len(info.Cluster.Replicas) == copies-1 {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("stream %s has no leader yet: %w", stream.CachedInfo().Config.Name, ctx.Err())
+		}
+	}
 }
 
 // checkStream refuses a stream that would lose records.

@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,7 +49,7 @@ type Config struct {
 	// that wraps bus.ErrRefused, or a context that ends when it ceases to.
 	Taking func() (context.Context, error)
 	// Replicas of logs, leases and blobs in a cluster of servers: 1, 3 or 5;
-	// 1 by default. Existing ones are left as they are.
+	// 1 by default. What exists gets more copies, and never fewer.
 	Replicas int
 	// Timeout of a request to the server whose context has no deadline; 10 s
 	// by default.
@@ -111,7 +113,7 @@ func Connect(ctx context.Context, c Config) (*Conn, error) {
 		return nil, fmt.Errorf("connect to NATS: the server %s has max_payload %d, Weft needs at least %d: set max_payload: 8MB in its configuration and reload it: %w",
 			conn.nc.ConnectedUrlRedacted(), limit, bus.MinPayload, bus.ErrRefused)
 	}
-	js, err := jetstream.New(conn.nc, jetstream.WithDefaultTimeout(c.Timeout))
+	js, err := jetstream.New(conn.nc, jetstream.WithDefaultTimeout(c.Timeout), jetstream.WithPublishAsyncTimeout(blobWait))
 	if err != nil {
 		conn.nc.Close()
 		return nil, fmt.Errorf("connect to NATS: %w", err)
@@ -138,7 +140,16 @@ func (c closedContext) Err() error {
 	}
 }
 
+// sayEvery is how often it is told that there is no connection yet.
+const sayEvery = time.Minute
+
 func (c *Conn) dial(ctx context.Context) error {
+	if c.config.CredsFile != "" { // the client would connect without them
+		if err := readable(c.config.CredsFile); err != nil {
+			return fmt.Errorf("%w: credentials: %w", bus.ErrRefused, err)
+		}
+	}
+	var said time.Time
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		// An attempt that fails may count as a closed connection.
 		closed := make(chan struct{})
@@ -152,13 +163,36 @@ func (c *Conn) dial(ctx context.Context) error {
 			errors.Is(err, natsgo.ErrAccountAuthExpired) || errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 			return fmt.Errorf("%w: %w", bus.ErrRefused, err)
 		}
-		c.config.Logger.Debug("no connection to NATS yet", "err", err)
+		if time.Since(said) >= sayEvery {
+			said = time.Now()
+			c.config.Logger.Warn("NATS cannot be reached, trying on", "servers", c.servers(), "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w: %w", bus.ErrUnavailable, context.Cause(ctx), err)
 		case <-time.After(wait/2 + rand.N(wait)):
 		}
 	}
+}
+
+func readable(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// servers are the addresses, without what URLs hold of users.
+func (c *Conn) servers() string {
+	shown := make([]string, len(c.config.URLs))
+	for i, text := range c.config.URLs {
+		shown[i] = "a URL that cannot be read"
+		if u, err := url.Parse(text); err == nil {
+			shown[i] = u.Host
+		}
+	}
+	return strings.Join(shown, ", ")
 }
 
 func (c *Conn) options(closed func()) natsgo.Options {

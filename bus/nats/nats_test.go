@@ -141,11 +141,27 @@ func TestReconnect(t *testing.T) {
 func TestConnectWaitsForTheServer(t *testing.T) {
 	s, a := outside(t, nil)
 	c := config(t, s, a, bustest.Core)
+	said := &strings.Builder{} // by one goroutine
+	c.Logger = slog.New(slog.NewTextHandler(said, nil))
+	c.URLs[0] = strings.Replace(c.URLs[0], "nats://", "nats://ada:lovelace@", 1)
 	s.Shutdown()
 	s.WaitForShutdown()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if _, err := nats.Connect(ctx, c); !errors.Is(err, bus.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	if n := strings.Count(said.String(), "NATS cannot be reached, trying on"); n != 1 || strings.Contains(said.String(), "lovelace") {
+		t.Errorf("it said: %s", said)
+	}
+}
+
+func TestNoCredentials(t *testing.T) {
+	s, a := outside(t, nil)
+	c := config(t, s, a, bustest.Core)
+	c.Creds, c.CredsFile = nil, filepath.Join(t.TempDir(), "none.creds")
+	_, err := nats.Connect(t.Context(), c)
+	if !errors.Is(err, bus.ErrRefused) || !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), c.CredsFile) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -156,6 +172,86 @@ func TestConfigProblemsAreCollected(t *testing.T) {
 		if err == nil || !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("got %v, want it to name %s", err, want)
 		}
+	}
+}
+
+// TestMoreReplicas: what exists gets as many copies as are configured, and keeps
+// those that it has.
+func TestMoreReplicas(t *testing.T) {
+	a, err := creds.Open(filepath.Join(t.TempDir(), "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(path, []byte(a.ServerConfig(t.TempDir())), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all := natstest.Three(t, func() *server.Options {
+		o, err := server.ProcessConfigFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.HTTPPort = -1
+		return o
+	})
+	use := func(replicas int) {
+		t.Helper()
+		c := config(t, all[0], a, bustest.Core)
+		c.Replicas = replicas
+		b, err := nats.Connect(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = b.Close() }() // the test looks at the servers
+		if _, err := b.OpenLog(t.Context(), "WAL"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.PutBlob(t.Context(), "x", 10, strings.NewReader("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Acquire(t.Context(), "leader", "a", time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copies := func() map[string]int {
+		t.Helper()
+		found := map[string]int{}
+		for _, s := range all { // each tells of its own
+			state, err := s.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, account := range state.AccountDetails {
+				for _, stream := range account.Streams {
+					found[stream.Name]++
+				}
+			}
+		}
+		return found
+	}
+	use(1)
+	if got := copies(); got["WAL"] != 1 || got["OBJ_BLOBS"] != 1 || got["LEASE"] != 1 {
+		t.Errorf("at first: %v", got)
+	}
+	for _, replicas := range []int{3, 1} {
+		use(replicas)
+		if got := copies(); got["WAL"] != 3 || got["OBJ_BLOBS"] != 3 || got["LEASE"] != 3 {
+			t.Errorf("with %d configured: %v", replicas, got)
+		}
+	}
+}
+
+// TestReplicasRefused: who wants more copies than there are servers is told.
+func TestReplicasRefused(t *testing.T) {
+	s, a := outside(t, nil)
+	c := config(t, s, a, bustest.Core)
+	if _, err := connect(t, c).OpenLog(t.Context(), "WAL"); err != nil {
+		t.Fatal(err)
+	}
+	c.Replicas = 3
+	_, err := connect(t, c).OpenLog(t.Context(), "WAL")
+	if err == nil || !strings.Contains(err.Error(), "have 3 copies of stream WAL, which has 1: ") {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -195,7 +291,7 @@ func TestLeaseAfterRestart(t *testing.T) {
 	s, a := outside(t, func(o *server.Options) { options = o })
 	options.Port = s.Addr().(*net.TCPAddr).Port
 	core := connect(t, config(t, s, a, bustest.Core))
-	const ttl = 4 * time.Second // longer than a restart
+	const ttl = 3 * time.Second // longer than a restart
 	first := time.Now()
 	held, err := core.Acquire(t.Context(), "leader", "a", ttl)
 	if err != nil {
@@ -207,12 +303,18 @@ func TestLeaseAfterRestart(t *testing.T) {
 	if _, err := core.OpenLog(t.Context(), "WAL"); err != nil {
 		t.Fatal(err)
 	}
+	each := time.NewTicker(50 * time.Millisecond)
+	defer each.Stop()
+	for time.Since(first) < ttl+ttl/2 { // the log is older than a lease lasts
+		<-each.C
+		if err := held.Renew(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s.Shutdown()
 	s.WaitForShutdown()
 	options.TrustedKeys = nil // derived by the first server
 	natstest.Run(t, options)
-	each := time.NewTicker(50 * time.Millisecond)
-	defer each.Stop()
 	for begin := time.Now(); ; <-each.C {
 		// What is asked while the connection mends itself gets no answer.
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)

@@ -116,7 +116,7 @@ func OpenObject(ctx context.Context, c ObjectConfig) (*Object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", translate(err))
 	}
-	js, err := jetstream.New(o.conn)
+	js, err := jetstream.New(o.conn, jetstream.WithPublishAsyncTimeout(blobWait))
 	if err == nil {
 		asking, cancel := bounded(ctx, c.Timeout)
 		defer cancel()

@@ -2,6 +2,9 @@
 package natstest
 
 import (
+	"fmt"
+	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -26,6 +29,45 @@ func Run(t testing.TB, o *server.Options) *server.Server {
 		t.Fatal("the NATS server is not ready")
 	}
 	return s
+}
+
+// Three runs three servers as a cluster with JetStream, on free ports, until the test
+// ends; all have found each other on return. Each is of other options.
+func Three(t testing.TB, options func() *server.Options) []*server.Server {
+	t.Helper()
+	var all []*server.Server
+	// JetStream wants to know that there will be others, before there are.
+	seed := &url.URL{Scheme: "nats-route", Host: "127.0.0.1:1"}
+	for i := range 3 {
+		o := options()
+		o.Host, o.Port, o.NoSigs, o.NoLog = "127.0.0.1", server.RANDOM_PORT, true, true
+		o.ServerName, o.StoreDir = fmt.Sprint("nats-", i), t.TempDir()
+		o.Cluster = server.ClusterOpts{Name: "three", Host: "127.0.0.1", Port: server.RANDOM_PORT}
+		o.Routes = []*url.URL{seed}
+		s := Run(t, o)
+		if i == 0 {
+			await(t, "the route's port", func() bool { return s.ClusterAddr() != nil && s.ClusterAddr().Port > 0 })
+			seed = &url.URL{Scheme: "nats-route", Host: s.ClusterAddr().String()}
+		}
+		all = append(all, s)
+	}
+	await(t, "JetStream's leader", func() bool {
+		return slices.ContainsFunc(all, func(s *server.Server) bool {
+			return s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == len(all)
+		})
+	})
+	return all
+}
+
+func await(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	each := time.NewTicker(10 * time.Millisecond)
+	defer each.Stop()
+	for begin := time.Now(); !is(); <-each.C {
+		if time.Since(begin) > time.Minute {
+			t.Fatalf("%s did not come", what)
+		}
+	}
 }
 
 // Objects runs a server with an empty object store bucket for the user ada, and

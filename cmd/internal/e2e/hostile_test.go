@@ -327,7 +327,9 @@ func (c *shared) strangers(t *testing.T) {
 		}
 		wantStatus(t, response, code, message)
 	}
-	t.Run("nobody", func(t *testing.T) { ask(t, nil, "", http.StatusForbidden, `User "system:anonymous" cannot list resource "secrets"`) })
+	t.Run("nobody", func(t *testing.T) {
+		ask(t, nil, "", http.StatusForbidden, `User "system:anonymous" cannot list resource "secrets"`)
+	})
 	for name, token := range map[string]string{"wrong token": "Bearer " + strings.Repeat("x", 20_000), "basic": "Basic YWRtaW46YWRtaW4="} {
 		t.Run(name, func(t *testing.T) { ask(t, nil, token, http.StatusUnauthorized, "Unauthorized") })
 	}

@@ -3,7 +3,6 @@ package e2e
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,38 +31,14 @@ func threeNATS(t *testing.T, data string) []*server.Server {
 	if err := os.WriteFile(file, []byte(c.must("nats-config")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var all []*server.Server
-	var seed *url.URL
-	for i := range 3 {
+	return natstest.Three(t, func() *server.Options {
 		options, err := server.ProcessConfigFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		options.Port, options.HTTPPort, options.NoSigs, options.NoLog = -1, -1, true, true
-		options.ServerName, options.StoreDir = fmt.Sprint("nats-", i), t.TempDir()
-		options.Cluster = server.ClusterOpts{Name: "three", Host: "127.0.0.1", Port: -1}
-		if seed != nil {
-			options.Routes = []*url.URL{seed}
-		} else {
-			// JetStream wants to know that there will be others.
-			options.Routes = []*url.URL{{Scheme: "nats-route", Host: "127.0.0.1:1"}}
-		}
-		s := natstest.Run(t, options)
-		if seed == nil {
-			c.await("the route's port", func() bool { return s.ClusterAddr() != nil && s.ClusterAddr().Port > 0 })
-			seed = &url.URL{Scheme: "nats-route", Host: s.ClusterAddr().String()}
-		}
-		all = append(all, s)
-	}
-	c.await("JetStream's leader", func() bool {
-		for _, s := range all {
-			if s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == len(all) {
-				return true
-			}
-		}
-		return false
+		options.HTTPPort = -1
+		return options
 	})
-	return all
 }
 
 // writer creates ConfigMaps one after the other, through the core of a folder,
