@@ -55,6 +55,7 @@ type Link struct {
 	batches  uint64               // of this epoch
 	most     int                  // pods and events of a batch, each
 	events   []core.NodeEvent
+	pause    time.Duration // before what a core could not commit is sent again
 	term     uint64
 	reached  uint64
 	digest   digest
@@ -327,7 +328,10 @@ func (l *Link) send(ctx context.Context) error {
 		}
 	}
 	if len(again) > 0 {
-		time.AfterFunc(retryFirst, l.signal)
+		l.pause = min(max(retryFirst, 2*l.pause), retryLast)
+		time.AfterFunc(l.pause, l.signal)
+	} else {
+		l.pause = 0
 	}
 	if len(l.reports) > len(again) || len(l.events) > 0 {
 		l.signal()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -60,7 +61,11 @@ func (h *Hub) observe(ctx context.Context, m bus.Message) (bus.Message, error) {
 			if err == nil {
 				return nil
 			}
-			h.config.Logger.Warn("commit observed status", "node", name, "object", p.Namespace+"/"+p.Name, "err", err)
+			level := slog.LevelWarn
+			if apierrors.HasStatusCause(err, core.CauseLogRefused) {
+				level = slog.LevelDebug // the store tells it
+			}
+			h.config.Logger.Log(ctx, level, "commit observed status", "node", name, "object", p.Namespace+"/"+p.Name, "err", err)
 			if !final(err) {
 				mu.Lock()
 				defer mu.Unlock()

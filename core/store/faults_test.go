@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -215,7 +216,8 @@ func TestLeading(t *testing.T) {
 func TestRefusedRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk()
-		s, stop := d.open(t)
+		said := &strings.Builder{} // by the store's goroutine, until it has ended
+		s, stop := d.open(t, func(c *store.Config) { c.Logger = slog.New(slog.NewTextHandler(said, nil)) })
 		put(t, s, configMap("ns", "a", "1"), 0)
 		d.wal.mu.Lock()
 		d.wal.fault = refusedRequest
@@ -236,6 +238,9 @@ func TestRefusedRecord(t *testing.T) {
 		}
 		if err := stop(); err != nil {
 			t.Error(err)
+		}
+		if strings.Count(said.String(), "log refuses records") != 1 || !strings.Contains(said.String(), "log takes records again\" refused=3") {
+			t.Errorf("it said: %s", said)
 		}
 	})
 }

@@ -25,7 +25,13 @@ type batch struct {
 	backlog     []item
 	backlogSize int
 	backlogDue  time.Time
+
+	refused int       // records, since the log took the last one
+	said    time.Time // when that was told last
 }
+
+// sayEvery is how often it is told that the log takes no records.
+const sayEvery = time.Minute
 
 // Run commits, writes snapshots and flushes lazy changes until ctx ends; then
 // it finishes what was accepted, and returns nil, or an error if that took
@@ -203,6 +209,10 @@ func (s *Store) write(ctx context.Context) error {
 		return err
 	}
 	s.config.Appended(time.Since(begin))
+	if b.refused > 0 {
+		s.config.Logger.Info("log takes records again", "refused", b.refused)
+		b.refused, b.said = 0, time.Time{}
+	}
 	s.setMark(recordSum(record))
 	b.backlog, b.backlogSize = nil, 0
 	s.stats.appends.Add(1)
@@ -252,8 +262,11 @@ func (s *Store) count(size int64) {
 // refuse fails everything that waits, because the log takes no record now, and
 // forgets the tentative state: nobody has been shown any of it.
 func (s *Store) refuse(err error) {
-	s.config.Logger.Error("log refuses records, writes fail", "err", err)
 	b := &s.batch
+	if b.refused++; time.Since(b.said) >= sayEvery {
+		b.said = time.Now()
+		s.config.Logger.Error("log refuses records, writes fail", "err", err, "refused", b.refused)
+	}
 	b.backlogDue = time.Now().Add(s.config.LazyFlush)
 	s.mu.Lock()
 	defer s.mu.Unlock()
