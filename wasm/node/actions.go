@@ -147,7 +147,11 @@ func (k *keeper) launch(ctx context.Context, pod *corev1.Pod, sandbox wasm.Sandb
 	r := result{sandbox: sandbox, imageID: found.Digest, instance: instance}
 	switch {
 	case errors.Is(err, wasm.ErrLimits): // it never can
-		r.exit = &wasm.Exit{Reason: wasm.NotStarted, Code: 128, Message: err.Error(), StartedAt: begin, FinishedAt: time.Now()}
+		message := err.Error() // it names a sandbox, which means nothing to a user
+		if _, why, ok := strings.Cut(message, wasm.ErrLimits.Error()+": "); ok {
+			message = why
+		}
+		r.exit = &wasm.Exit{Reason: wasm.NotStarted, Code: 128, Message: message, StartedAt: begin, FinishedAt: time.Now()}
 	case err != nil:
 		r.reason, r.message, r.soon = runError, err.Error(), errors.Is(err, wasm.ErrGone)
 	}
