@@ -49,6 +49,15 @@ func (f *flags) load() (*settings.Settings, *slog.Logger, error) {
 	return s, logger(s.LogLevel), nil
 }
 
+// start loads the settings of a process that works by them at once.
+func (f *flags) start() (*settings.Settings, *slog.Logger, error) {
+	s, log, err := f.load()
+	if err == nil {
+		err = s.CheckFiles()
+	}
+	return s, log, err
+}
+
 // again are the flags that lead another process to the same settings.
 func (f *flags) again(s *settings.Settings) []string {
 	args := []string{"--data=" + s.Data, "--log-level=" + s.LogLevel}
@@ -125,7 +134,7 @@ looked for in it. Ctrl-C stops everything.`,
 			if f.level == "" {
 				f.level = os.Getenv("WEFT_LOG_LEVEL")
 			}
-			s, log, err := f.load()
+			s, log, err := f.start()
 			if err != nil {
 				return err
 			}
@@ -154,7 +163,7 @@ func coreCommand() *cobra.Command {
 		Short: "Run a core: the API, the store, the scheduler and the controllers' host",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, log, err := f.load()
+			s, log, err := f.start()
 			if err != nil {
 				return err
 			}
@@ -185,7 +194,7 @@ func node() *cobra.Command {
 		Short: "Run a node: it runs the pods that the scheduler gives it",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, log, err := f.load()
+			s, log, err := f.start()
 			if err != nil {
 				return err
 			}

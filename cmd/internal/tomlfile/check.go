@@ -27,7 +27,7 @@ type Checker struct {
 
 // Report adds a problem with the value at path.
 func (c *Checker) Report(path, format string, args ...any) {
-	c.problems = append(c.problems, c.document.problem(path, fmt.Sprintf(format, args...)))
+	c.problems = append(c.problems, c.document.Problem(path, fmt.Sprintf(format, args...)))
 }
 
 // Problems are those found so far, in the order of their lines.

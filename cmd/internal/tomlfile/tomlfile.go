@@ -40,7 +40,8 @@ func (d *Document) Checker(tag, noun string) *Checker {
 	return &Checker{Tag: tag, Noun: noun, document: d}
 }
 
-func (d *Document) problem(path, message string) Problem {
+// Problem is one with the value at path.
+func (d *Document) Problem(path, message string) Problem {
 	return Problem{File: d.Name, Line: d.lines.at(path), Field: path, Message: message}
 }
 
