@@ -47,15 +47,31 @@ func Run(c Config, args []string) int {
 	temp := &folder{}
 	defer temp.remove()
 	cmdutil.BehaviorOnFatal(func(message string, code int) {
-		fmt.Fprint(c.Streams.ErrOut, c.explain(temp.restore(message)))
+		c.tell(temp, message)
 		temp.remove()
 		os.Exit(code)
 	})
-	if err := c.command(args, temp).Execute(); err != nil {
-		fmt.Fprint(c.Streams.ErrOut, c.explain(temp.restore("error: "+err.Error())))
+	err := c.command(args, temp).Execute()
+	switch {
+	case err != nil:
+		c.tell(temp, "error: "+err.Error())
+		return 1
+	case len(temp.leftOut) > 0:
+		c.tell(temp, "")
 		return 1
 	}
 	return 0
+}
+
+// tell says what went wrong: first of manifests that were left out, then of the
+// others.
+func (c Config) tell(temp *folder, message string) {
+	for _, err := range temp.leftOut {
+		fmt.Fprintf(c.Streams.ErrOut, "error: %v\n", err)
+	}
+	if message != "" {
+		fmt.Fprint(c.Streams.ErrOut, c.explain(temp.restore(message)))
+	}
 }
 
 // environment points kubectl to Weft's folder. kubectl reads these variables
