@@ -17,6 +17,8 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/kubectl/pkg/cmd"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
+
+	"github.com/weftrun/weft/cmd/internal/usage"
 )
 
 // Config says where the command line finds its cluster.
@@ -103,6 +105,7 @@ func (c Config) command(args []string, temp *folder) *cobra.Command {
 	root.SilenceUsage = true
 	root.SetArgs(args)
 	for _, own := range append(c.Commands, push(flags, c.Streams), backup(flags, c.Streams, c.Data), plan(flags, c.Streams), versionCommand(flags, c.Streams)) {
+		usage.Tell(own)
 		for _, theirs := range root.Commands() {
 			if theirs.Name() == own.Name() {
 				root.RemoveCommand(theirs)

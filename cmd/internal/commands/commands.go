@@ -15,10 +15,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/weftrun/weft/bus"
 	"github.com/weftrun/weft/cmd/internal/cluster"
 	"github.com/weftrun/weft/cmd/internal/settings"
+	"github.com/weftrun/weft/cmd/internal/usage"
 )
 
 // flags are those of every process of a cluster.
@@ -269,11 +271,15 @@ func credentials() *cobra.Command {
 		Short: "Print NATS credentials for a node, an observer or a core",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
+			who := bus.Identity{Role: bus.Role(args[0]), Name: args[1]}
+			if problems := validation.IsDNS1123Subdomain(who.Name); who.Role == bus.RoleNode && len(problems) > 0 {
+				return fmt.Errorf("no node may be called %q: %s", who.Name, problems[0])
+			}
 			s, _, err := f.load()
 			if err != nil {
 				return err
 			}
-			data, err := cluster.Credentials(s, bus.Identity{Role: bus.Role(args[0]), Name: args[1]})
+			data, err := cluster.Credentials(s, who)
 			if err != nil {
 				return err
 			}
@@ -329,6 +335,7 @@ func Daemon(args []string) (*cobra.Command, bool) {
 	}
 	for _, c := range All() {
 		if c.Name() == args[0] {
+			usage.Tell(c)
 			root := &cobra.Command{Use: "weft", SilenceUsage: true, SilenceErrors: true}
 			root.AddCommand(c)
 			root.SetArgs(args)
