@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,12 +32,19 @@ type Config struct {
 	Commands []*cobra.Command
 	// Streams are the process's own: kubectl reads os.Stdin in places.
 	Streams genericiooptions.IOStreams
+
+	ignored   string // the user's KUBECONFIG
+	elsewhere bool   // flags name the cluster
 }
 
 // Run runs one command line (without the program's name) and returns the exit
 // code. It may also end the process, as kubectl does on errors. It sets
 // environment variables of this process and is to be called once.
 func Run(c Config, args []string) int {
+	c.ignored = os.Getenv("KUBECONFIG")
+	c.elsewhere = slices.ContainsFunc(args, func(arg string) bool {
+		return strings.HasPrefix(arg, "--kubeconfig") || strings.HasPrefix(arg, "--server")
+	})
 	if err := environment(c.Data); err != nil {
 		fmt.Fprintf(c.Streams.ErrOut, "error: %v\n", err)
 		return 1
@@ -104,7 +112,8 @@ func (c Config) command(args []string, temp *folder) *cobra.Command {
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	root.SetArgs(args)
-	for _, own := range append(c.Commands, push(flags, c.Streams), backup(flags, c.Streams, c.Data), plan(flags, c.Streams), versionCommand(flags, c.Streams)) {
+	own := append(c.Commands, push(flags, c.Streams), backup(flags, c.Streams, c.Data), plan(flags, c.Streams), versionCommand(flags, c.Streams))
+	for _, own := range append(own, absentCommands()...) {
 		usage.Tell(own)
 		for _, theirs := range root.Commands() {
 			if theirs.Name() == own.Name() {
@@ -122,11 +131,20 @@ func (c Config) command(args []string, temp *folder) *cobra.Command {
 // explain adds what to do when there is no cluster to talk to.
 func (c Config) explain(message string) string {
 	message = strings.TrimRight(message, "\n") + "\n"
-	if _, err := os.Stat(Kubeconfig(c.Data)); errors.Is(err, fs.ErrNotExist) && strings.Contains(message, "localhost:8080") {
-		return fmt.Sprintf("error: no cluster keeps its data in %s: start one with \"weft up\", or set WEFT_DATA or --kubeconfig\n", c.Data)
+	if c.elsewhere {
+		return message
 	}
-	if strings.Contains(message, "connection refused") || strings.Contains(message, "was refused") {
-		message += fmt.Sprintf("The cluster of %s does not answer: is \"weft up\" running?\n", c.Data)
+	_, err := os.Stat(Kubeconfig(c.Data))
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && strings.Contains(message, "localhost:8080"):
+		message = fmt.Sprintf("error: no cluster keeps its data in %s: start one with \"weft up\" or \"weft core\", or set WEFT_DATA or --kubeconfig\n", c.Data)
+	case strings.Contains(message, "connection refused"), strings.Contains(message, "was refused"):
+		message += fmt.Sprintf("The cluster of %s does not answer: is \"weft up\" or \"weft core\" running?\n", c.Data)
+	default:
+		return message
+	}
+	if c.ignored != "" && c.ignored != Kubeconfig(c.Data) {
+		message += fmt.Sprintf("The variable KUBECONFIG (%s) is not used: --kubeconfig chooses another cluster.\n", c.ignored)
 	}
 	return message
 }
