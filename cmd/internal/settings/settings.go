@@ -162,8 +162,8 @@ func Load(file, flag string) (*Settings, error) {
 		if flag != "" || os.Getenv("WEFT_DATA") != "" {
 			s.Data = data
 		}
-		if s.Data, err = filepath.Abs(s.Data); err != nil {
-			return nil, fmt.Errorf("settings %s: data: %w", file, err)
+		if s.Data, err = expand(s.Data); err != nil {
+			return nil, fmt.Errorf("settings: %s: data: %w", file, err)
 		}
 	}
 	s.resolve()
@@ -175,6 +175,22 @@ func Load(file, flag string) (*Settings, error) {
 		return nil, fmt.Errorf("settings: %w", err)
 	}
 	return s, nil
+}
+
+// expand makes the path of a folder absolute. No shell has seen it, so that ~ is
+// left to be understood here.
+func expand(path string) (string, error) {
+	if path == "" {
+		return "", errors.New("must not be empty")
+	}
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("%q: %w", path, err)
+		}
+		path = filepath.Join(home, rest)
+	}
+	return filepath.Abs(path)
 }
 
 // resolve makes paths absolute.

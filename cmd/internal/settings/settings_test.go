@@ -174,3 +174,21 @@ func TestDataFolder(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
+
+func TestDataInFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "weft.toml")
+	t.Setenv("WEFT_DATA", "")
+	t.Setenv("HOME", "/home/x")
+	for data, want := range map[string]string{"/a/b": "/a/b", "~/.weft": "/home/x/.weft", "": ""} {
+		if err := os.WriteFile(file, []byte("data = \""+data+"\""), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Load(file, "")
+		switch {
+		case want == "" && (err == nil || !strings.Contains(err.Error(), "weft.toml: data: must not be empty")):
+			t.Errorf("%q: got %v, %v", data, s, err)
+		case want != "" && (err != nil || s.Data != want):
+			t.Errorf("%q: got %v, %v", data, s, err)
+		}
+	}
+}
