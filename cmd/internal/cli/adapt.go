@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,17 +44,22 @@ func adapt(root *cobra.Command, flags *genericclioptions.ConfigFlags) {
 }
 
 // runFile lets "run" take image file:NAME, which is no image reference to
-// kubectl: it runs under another name that an override sets right.
+// kubectl: it runs under another name that an override sets right. A path alone
+// is refused with what to write in its place.
 func runFile(c *cobra.Command, args []string) error {
-	image := c.Flags().Lookup("image")
-	if image == nil || !strings.HasPrefix(image.Value.String(), "file:") || len(args) == 0 {
+	flag := c.Flags().Lookup("image")
+	if flag == nil || len(args) == 0 {
 		return nil
+	}
+	image := flag.Value.String()
+	if !strings.HasPrefix(image, "file:") {
+		return notPath(image)
 	}
 	if c.Flags().Changed("overrides") {
 		return errors.New("--overrides cannot be used with --image=file:NAME: apply a manifest instead")
 	}
 	override, err := json.Marshal(map[string]any{"spec": map[string]any{
-		"containers": []any{map[string]any{"name": args[0], "image": image.Value.String()}},
+		"containers": []any{map[string]any{"name": args[0], "image": image}},
 	}})
 	if err != nil {
 		return fmt.Errorf("override the image: %w", err)
@@ -64,6 +70,17 @@ func runFile(c *cobra.Command, args []string) error {
 		}
 	}
 	return nil
+}
+
+func notPath(image string) error {
+	if !strings.HasPrefix(image, "/") && !strings.HasPrefix(image, ".") && !strings.HasSuffix(image, ".wasm") {
+		return nil
+	}
+	path, err := filepath.Abs(image)
+	if err != nil {
+		return fmt.Errorf("--image %q: %w", image, err)
+	}
+	return fmt.Errorf("--image %q is a path and no image: write file://%s for a file of the node, file:NAME for one in its module folders, or what \"weft push %s\" prints", image, path, image)
 }
 
 // prunable is what "apply --prune" looks at by default.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,8 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/kubectl/pkg/cmd"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
+
+	"github.com/weftrun/weft/cmd/internal/usage"
 )
 
 // Config says where the command line finds its cluster.
@@ -29,12 +32,19 @@ type Config struct {
 	Commands []*cobra.Command
 	// Streams are the process's own: kubectl reads os.Stdin in places.
 	Streams genericiooptions.IOStreams
+
+	ignored   string // the user's KUBECONFIG
+	elsewhere bool   // flags name the cluster
 }
 
 // Run runs one command line (without the program's name) and returns the exit
 // code. It may also end the process, as kubectl does on errors. It sets
 // environment variables of this process and is to be called once.
 func Run(c Config, args []string) int {
+	c.ignored = os.Getenv("KUBECONFIG")
+	c.elsewhere = slices.ContainsFunc(args, func(arg string) bool {
+		return strings.HasPrefix(arg, "--kubeconfig") || strings.HasPrefix(arg, "--server")
+	})
 	if err := environment(c.Data); err != nil {
 		fmt.Fprintf(c.Streams.ErrOut, "error: %v\n", err)
 		return 1
@@ -47,15 +57,31 @@ func Run(c Config, args []string) int {
 	temp := &folder{}
 	defer temp.remove()
 	cmdutil.BehaviorOnFatal(func(message string, code int) {
-		fmt.Fprint(c.Streams.ErrOut, c.explain(temp.restore(message)))
+		c.tell(temp, message)
 		temp.remove()
 		os.Exit(code)
 	})
-	if err := c.command(args, temp).Execute(); err != nil {
-		fmt.Fprint(c.Streams.ErrOut, c.explain(temp.restore("error: "+err.Error())))
+	err := c.command(args, temp).Execute()
+	switch {
+	case err != nil:
+		c.tell(temp, "error: "+err.Error())
+		return 1
+	case len(temp.leftOut) > 0:
+		c.tell(temp, "")
 		return 1
 	}
 	return 0
+}
+
+// tell says what went wrong: first of manifests that were left out, then of the
+// others.
+func (c Config) tell(temp *folder, message string) {
+	for _, err := range temp.leftOut {
+		fmt.Fprintf(c.Streams.ErrOut, "error: %v\n", err)
+	}
+	if message != "" {
+		fmt.Fprint(c.Streams.ErrOut, c.explain(temp.restore(message)))
+	}
 }
 
 // environment points kubectl to Weft's folder. kubectl reads these variables
@@ -86,7 +112,9 @@ func (c Config) command(args []string, temp *folder) *cobra.Command {
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	root.SetArgs(args)
-	for _, own := range append(c.Commands, push(flags, c.Streams), backup(flags, c.Streams, c.Data), plan(flags, c.Streams), versionCommand(flags, c.Streams)) {
+	own := append(c.Commands, push(flags, c.Streams), backup(flags, c.Streams, c.Data), plan(flags, c.Streams), versionCommand(flags, c.Streams))
+	for _, own := range append(own, absentCommands()...) {
+		usage.Tell(own)
 		for _, theirs := range root.Commands() {
 			if theirs.Name() == own.Name() {
 				root.RemoveCommand(theirs)
@@ -103,11 +131,20 @@ func (c Config) command(args []string, temp *folder) *cobra.Command {
 // explain adds what to do when there is no cluster to talk to.
 func (c Config) explain(message string) string {
 	message = strings.TrimRight(message, "\n") + "\n"
-	if _, err := os.Stat(Kubeconfig(c.Data)); errors.Is(err, fs.ErrNotExist) && strings.Contains(message, "localhost:8080") {
-		return fmt.Sprintf("error: no cluster keeps its data in %s: start one with \"weft up\", or set WEFT_DATA or --kubeconfig\n", c.Data)
+	if c.elsewhere {
+		return message
 	}
-	if strings.Contains(message, "connection refused") || strings.Contains(message, "was refused") {
-		message += fmt.Sprintf("The cluster of %s does not answer: is \"weft up\" running?\n", c.Data)
+	_, err := os.Stat(Kubeconfig(c.Data))
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && strings.Contains(message, "localhost:8080"):
+		message = fmt.Sprintf("error: no cluster keeps its data in %s: start one with \"weft up\" or \"weft core\", or set WEFT_DATA or --kubeconfig\n", c.Data)
+	case strings.Contains(message, "connection refused"), strings.Contains(message, "was refused"):
+		message += fmt.Sprintf("The cluster of %s does not answer: is \"weft up\" or \"weft core\" running?\n", c.Data)
+	default:
+		return message
+	}
+	if c.ignored != "" && c.ignored != Kubeconfig(c.Data) {
+		message += fmt.Sprintf("The variable KUBECONFIG (%s) is not used: --kubeconfig chooses another cluster.\n", c.ignored)
 	}
 	return message
 }

@@ -14,6 +14,8 @@ type folder struct {
 	mu    sync.Mutex
 	path  string
 	names map[string]string // temporary path: original name
+
+	leftOut []error // why manifests could not be converted
 }
 
 // add writes a file that stands for name and returns its path.

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"maps"
 	"regexp"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -23,12 +25,12 @@ var groups = []struct {
 	title    string
 	commands []string
 }{
-	{"Run a Cluster:", []string{"up", "core", "node", "plugin", "credentials", "backup", "restore"}},
+	{"Run a Cluster:", []string{"up", "core", "node", "plugin", "credentials", "nats-config", "backup", "restore"}},
 	{"Modules and Plans:", []string{"push", "plan"}},
 	{"Work with Objects:", []string{"apply", "create", "get", "describe", "explain", "edit", "delete", "run", "set", "patch", "replace", "label", "annotate", "diff", "wait", "kustomize"}},
-	{"Follow What Happens:", []string{"logs", "events", "top", "exec", "attach", "cp", "port-forward", "proxy", "debug", "auth"}},
-	{"Roll Out and Scale:", []string{"rollout", "scale", "autoscale", "expose"}},
-	{"Look After Nodes:", []string{"cordon", "uncordon", "drain", "taint", "cluster-info", "certificate"}},
+	{"Follow What Happens:", []string{"logs", "events", "top", "proxy", "auth"}},
+	{"Roll Out and Scale:", []string{"rollout", "scale"}},
+	{"Look After Nodes:", []string{"cordon", "uncordon", "drain", "taint"}},
 	{"Know the API and the Client:", []string{"api-resources", "api-versions", "config", "version", "completion"}},
 }
 
@@ -55,7 +57,7 @@ func present(root *cobra.Command) {
 	for _, c := range root.Commands() {
 		rename(c)
 	}
-	templates.ActsAsRootCommand(root, hidden, shown...)
+	templates.ActsAsRootCommand(root, slices.AppendSeq(slices.Clone(hidden), maps.Keys(absent)), shown...)
 }
 
 // kubectl as a word of its own, not as a part of an annotation, a field

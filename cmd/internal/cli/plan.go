@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -81,7 +83,26 @@ func askPlan(c *cobra.Command, flags *genericclioptions.ConfigFlags, files *reso
 	if err != nil {
 		return nil, err
 	}
-	return answer(client.Post().AbsPath("/weft/v1/plan").SetHeader("Content-Type", "application/json").Body(body).Do(c.Context()))
+	report, err := answer(client.Post().AbsPath("/weft/v1/plan").SetHeader("Content-Type", "application/json").Body(body).Do(c.Context()))
+	if err != nil {
+		return nil, errors.New(inFile(err.Error(), infos))
+	}
+	return report, nil
+}
+
+var numbered = regexp.MustCompile(`^items\[(\d+)\]`)
+
+// inFile names the file of an object that the server names by its number.
+func inFile(message string, infos []*resource.Info) string {
+	match := numbered.FindStringSubmatch(message)
+	if match == nil {
+		return message
+	}
+	if i, err := strconv.Atoi(match[1]); err == nil && i < len(infos) {
+		rest := strings.TrimPrefix(message, match[0])
+		return infos[i].Source + ": " + strings.TrimLeft(rest, ".: ")
+	}
+	return message
 }
 
 // planReport is the server's answer.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -32,40 +33,77 @@ func readTOML(c *cobra.Command, stdin io.Reader, temp *folder) {
 	flag.Annotations = nil // completion then offers .toml as well
 	before(c, func(c *cobra.Command, _ []string) error {
 		recursive, _ := c.Flags().GetBool("recursive")
-		converted, err := convert(names.GetSlice(), recursive, stdin, temp)
-		if err != nil {
-			return err
+		conversion := conversion{recursive: recursive, stdin: stdin, temp: temp}
+		for _, name := range names.GetSlice() {
+			conversion.add(name)
 		}
-		if err := names.Replace(converted); err != nil {
+		if len(conversion.bad) > 0 && (len(conversion.good) == 0 || !goesOn(c)) {
+			return errors.Join(conversion.bad...)
+		}
+		temp.leftOut = conversion.bad
+		if err := names.Replace(conversion.good); err != nil {
 			return fmt.Errorf("replace --filename: %w", err)
 		}
 		return nil
 	})
 }
 
-// convert returns names with each TOML file, or folder that holds one,
-// replaced by files that kubectl reads.
-func convert(names []string, recursive bool, stdin io.Reader, temp *folder) ([]string, error) {
-	var out []string
-	for _, name := range names {
-		switch {
-		case name == "-":
-			path, err := fromStdin(stdin, temp)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, path)
-		case strings.HasPrefix(name, "http://"), strings.HasPrefix(name, "https://"):
-			out = append(out, name)
-		default:
-			paths, err := fromPath(name, recursive, temp)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, paths...)
-		}
+// goesOn tells whether a command does what it can with the other files where
+// one is bad, as kubectl does for YAML. One that prunes must not: it would
+// delete what stands in the file that was left out.
+func goesOn(c *cobra.Command) bool {
+	return slices.Contains([]string{"apply", "create", "delete", "replace"}, c.Name()) && !c.Flags().Changed("prune")
+}
+
+// conversion replaces each TOML file, and each folder that holds one, by files
+// that kubectl reads.
+type conversion struct {
+	recursive bool
+	stdin     io.Reader
+	temp      *folder
+
+	good []string
+	bad  []error
+}
+
+// add converts what one --filename names.
+func (c *conversion) add(name string) {
+	switch {
+	case name == "-":
+		c.keep(fromStdin(c.stdin, c.temp))
+	case strings.HasPrefix(name, "http://"), strings.HasPrefix(name, "https://"):
+		c.keep(name, nil)
+	default:
+		c.path(name)
 	}
-	return out, nil
+}
+
+func (c *conversion) keep(name string, err error) {
+	if err != nil {
+		c.bad = append(c.bad, err)
+		return
+	}
+	c.good = append(c.good, name)
+}
+
+func (c *conversion) path(name string) {
+	info, err := os.Stat(name)
+	if err != nil {
+		c.keep(name, nil) // kubectl knows globs and says what is wrong
+		return
+	}
+	if !info.IsDir() {
+		c.keep(fromFile(name, c.temp))
+		return
+	}
+	files, hasTOML, err := list(name, c.recursive)
+	if err != nil || !hasTOML {
+		c.keep(name, err)
+		return
+	}
+	for _, file := range files {
+		c.keep(fromFile(file, c.temp))
+	}
 }
 
 // fromStdin keeps what standard input held, since it can be read only once.
@@ -83,30 +121,6 @@ func fromStdin(stdin io.Reader, temp *folder) (string, error) {
 		}
 	}
 	return temp.add("STDIN", ".yaml", data)
-}
-
-func fromPath(name string, recursive bool, temp *folder) ([]string, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return []string{name}, nil // kubectl knows globs and says what is wrong
-	}
-	if !info.IsDir() {
-		path, err := fromFile(name, temp)
-		return []string{path}, err
-	}
-	files, hasTOML, err := list(name, recursive)
-	if err != nil || !hasTOML {
-		return []string{name}, err
-	}
-	var out []string
-	for _, file := range files {
-		path, err := fromFile(file, temp)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, path)
-	}
-	return out, nil
 }
 
 // list returns the manifests in a folder, in the order of their names.

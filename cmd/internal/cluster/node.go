@@ -31,7 +31,7 @@ import (
 // ends; else it lives on for a while, for the next agent to find.
 func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTogether bool) error {
 	folder := Paths{s.Data}.Node(s.Node.Name)
-	release, err := lock(folder, "a node of this name")
+	release, err := lockNode(folder)
 	if err != nil {
 		return err
 	}

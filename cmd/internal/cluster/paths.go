@@ -69,6 +69,18 @@ func (p Paths) DebugSocket(process string) string { return p.join("debug", proce
 // Node is the folder of one node.
 func (p Paths) Node(name string) string { return p.join("nodes", name) }
 
+// lockNode keeps a second node from using a node's folder.
+func lockNode(folder string) (release func(), err error) {
+	release, err = lock(folder, "a node of this name")
+	if errors.Is(err, errLocked) {
+		return nil, fmt.Errorf("%w, or give this one another name with --name", err)
+	}
+	return release, err
+}
+
+// errLocked ends what is said of a folder that another process uses.
+var errLocked = errors.New("stop it first, or set WEFT_DATA to another folder")
+
 // lock keeps a second process of the same kind from using the same folder. The
 // kernel gives it up when the process ends, however it ends.
 func lock(folder, what string) (release func(), err error) {
@@ -84,7 +96,7 @@ func lock(folder, what string) (release func(), err error) {
 		holder, _ := os.ReadFile(path)
 		_ = file.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%s already runs on %s (process %s): stop it first, or set WEFT_DATA to another folder", what, folder, holder)
+			return nil, fmt.Errorf("%s already runs on %s (process %s): %w", what, folder, holder, errLocked)
 		}
 		return nil, fmt.Errorf("lock %s: %w", folder, err)
 	}

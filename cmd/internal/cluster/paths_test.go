@@ -22,6 +22,15 @@ func TestLock(t *testing.T) {
 			t.Errorf("the second lock: %v, want %q", err, text)
 		}
 	}
+	if strings.Contains(err.Error(), "--name") {
+		t.Errorf("a core has no name: %v", err)
+	}
+	_, err = lockNode(folder)
+	for _, text := range []string{"a node of this name already runs on " + folder, "WEFT_DATA", "--name"} {
+		if err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("the lock of a node: %v, want %q", err, text)
+		}
+	}
 	other, err := lock(filepath.Join(t.TempDir(), "core"), "a core")
 	if err != nil {
 		t.Errorf("another folder: %v", err)

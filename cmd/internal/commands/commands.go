@@ -15,10 +15,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/weftrun/weft/bus"
 	"github.com/weftrun/weft/cmd/internal/cluster"
 	"github.com/weftrun/weft/cmd/internal/settings"
+	"github.com/weftrun/weft/cmd/internal/usage"
 )
 
 // flags are those of every process of a cluster.
@@ -47,6 +49,15 @@ func (f *flags) load() (*settings.Settings, *slog.Logger, error) {
 		return nil, nil, fmt.Errorf("make data folder: %w", err)
 	}
 	return s, logger(s.LogLevel), nil
+}
+
+// start loads the settings of a process that works by them at once.
+func (f *flags) start() (*settings.Settings, *slog.Logger, error) {
+	s, log, err := f.load()
+	if err == nil {
+		err = s.CheckFiles()
+	}
+	return s, log, err
 }
 
 // again are the flags that lead another process to the same settings.
@@ -125,7 +136,7 @@ looked for in it. Ctrl-C stops everything.`,
 			if f.level == "" {
 				f.level = os.Getenv("WEFT_LOG_LEVEL")
 			}
-			s, log, err := f.load()
+			s, log, err := f.start()
 			if err != nil {
 				return err
 			}
@@ -154,7 +165,7 @@ func coreCommand() *cobra.Command {
 		Short: "Run a core: the API, the store, the scheduler and the controllers' host",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, log, err := f.load()
+			s, log, err := f.start()
 			if err != nil {
 				return err
 			}
@@ -185,7 +196,7 @@ func node() *cobra.Command {
 		Short: "Run a node: it runs the pods that the scheduler gives it",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, log, err := f.load()
+			s, log, err := f.start()
 			if err != nil {
 				return err
 			}
@@ -260,11 +271,15 @@ func credentials() *cobra.Command {
 		Short: "Print NATS credentials for a node, an observer or a core",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
+			who := bus.Identity{Role: bus.Role(args[0]), Name: args[1]}
+			if problems := validation.IsDNS1123Subdomain(who.Name); who.Role == bus.RoleNode && len(problems) > 0 {
+				return fmt.Errorf("no node may be called %q: %s", who.Name, problems[0])
+			}
 			s, _, err := f.load()
 			if err != nil {
 				return err
 			}
-			data, err := cluster.Credentials(s, bus.Identity{Role: bus.Role(args[0]), Name: args[1]})
+			data, err := cluster.Credentials(s, who)
 			if err != nil {
 				return err
 			}
@@ -320,6 +335,7 @@ func Daemon(args []string) (*cobra.Command, bool) {
 	}
 	for _, c := range All() {
 		if c.Name() == args[0] {
+			usage.Tell(c)
 			root := &cobra.Command{Use: "weft", SilenceUsage: true, SilenceErrors: true}
 			root.AddCommand(c)
 			root.SetArgs(args)

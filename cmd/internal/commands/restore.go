@@ -33,7 +33,7 @@ start over.`,
   weft restore --force cluster.backup # in place of what is there`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			s, log, err := f.load()
+			s, log, err := f.start()
 			if err != nil {
 				return err
 			}

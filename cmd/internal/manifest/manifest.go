@@ -10,46 +10,40 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"regexp"
 	"time"
 
-	"github.com/BurntSushi/toml"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/weftrun/weft/cmd/internal/tomlfile"
 	"github.com/weftrun/weft/core"
 )
 
 // Limits of what is read. The API refuses a single object of over 3 MiB.
 const (
-	MaxFile  = 32 << 20 // bytes of a YAML or JSON file, which may hold many objects
-	MaxTOML  = 3 << 20  // bytes of a TOML document, which holds one
-	MaxDepth = 64       // nesting of tables and arrays in TOML
+	MaxFile = 32 << 20 // bytes of a YAML or JSON file, which may hold many objects
+	MaxTOML = 3 << 20  // bytes of a TOML document, which holds one
 )
 
 // Extensions that a manifest in a folder may have.
 var Extensions = []string{".json", ".yaml", ".yml", ".toml"}
 
 // FromTOML converts one TOML document, called name in errors, to JSON. A
-// document holds one object, or a List with items. The error is a *Error that
+// document holds one object, or a List with items. The error is a *tomlfile.Error that
 // lists everything wrong with it.
 func FromTOML(name string, data []byte) ([]byte, error) {
 	if len(data) > MaxTOML {
 		return nil, fmt.Errorf("%s: %d bytes are too large: a TOML manifest may have at most %d", name, len(data), MaxTOML)
 	}
-	if line, ok := tooDeep(data); ok {
-		return nil, problem(name, line, "", "nested deeper than %d levels", MaxDepth)
-	}
-	document := map[string]any{}
-	if _, err := toml.Decode(string(data), &document); err != nil {
-		return nil, syntaxError(name, err)
-	}
-	if depth(document, 0) > MaxDepth {
-		return nil, problem(name, 1, "", "nested deeper than %d levels", MaxDepth)
-	}
-	if err := check(name, data, document); err != nil {
+	document, err := tomlfile.Parse(name, data)
+	if err != nil {
 		return nil, err
 	}
-	out, err := json.Marshal(plain(document))
+	if err := check(document); err != nil {
+		return nil, err
+	}
+	out, err := json.Marshal(plain(document.Content))
 	if err != nil {
 		return nil, fmt.Errorf("%s: convert to JSON: %w", name, err)
 	}
@@ -58,11 +52,52 @@ func FromTOML(name string, data []byte) ([]byte, error) {
 
 // check compares a document with the schema of its kind, or of the kinds in a
 // List. Kinds unknown at build time are left to the server.
-func check(name string, data []byte, document map[string]any) error {
-	c := checker{name: name, lines: index(data)}
-	c.object("", document)
-	if len(c.problems) > 0 {
-		return &Error{Problems: c.problems}
+func check(document *tomlfile.Document) error {
+	c := document.Checker("json", "field")
+	object(c, "", document.Content)
+	if problems := c.Problems(); len(problems) > 0 {
+		return &tomlfile.Error{Problems: problems}
+	}
+	return nil
+}
+
+// object checks one object, or the objects of a List.
+func object(c *tomlfile.Checker, path string, content map[string]any) {
+	for _, key := range []string{"apiVersion", "kind"} {
+		if value, _ := content[key].(string); value == "" {
+			c.Report(tomlfile.Join(path, key), "required: a string that names the %s", key)
+		}
+	}
+	if content["kind"] == "List" && content["apiVersion"] == "v1" {
+		for i, item := range tables(content["items"]) {
+			object(c, fmt.Sprintf("%s[%d]", tomlfile.Join(path, "items"), i), item)
+		}
+		return
+	}
+	gvk, known := kindOf(content)
+	if !known {
+		return
+	}
+	typed, err := core.Scheme().New(gvk)
+	if err != nil {
+		c.Report(path, "%v", err)
+		return
+	}
+	c.Value(path, content, reflect.TypeOf(typed).Elem())
+}
+
+func tables(value any) []map[string]any {
+	switch items := value.(type) {
+	case []map[string]any:
+		return items
+	case []any:
+		var out []map[string]any
+		for _, item := range items {
+			if table, ok := item.(map[string]any); ok {
+				out = append(out, table)
+			}
+		}
+		return out
 	}
 	return nil
 }
@@ -97,53 +132,6 @@ func plain(value any) any {
 		return v.Format(time.RFC3339Nano)
 	}
 	return value
-}
-
-// tooDeep finds brackets nested, or keys dotted, beyond MaxDepth before the
-// parser, which is recursive and slow on them, sees them.
-func tooDeep(data []byte) (line int, deep bool) {
-	level, dots := 0, 0
-	s := scanner{data: data}
-	for s.next() {
-		switch s.char {
-		case '.':
-			dots++
-		case '[', '{':
-			level++
-			dots = 0
-		case ']', '}':
-			level = max(level-1, 0)
-		case '=', ',', '\n':
-			dots = 0
-		}
-		if level > MaxDepth || dots > MaxDepth {
-			return s.line, true
-		}
-	}
-	return 0, false
-}
-
-func depth(value any, above int) int {
-	above++
-	if above > MaxDepth {
-		return above
-	}
-	deepest := above
-	switch v := value.(type) {
-	case map[string]any:
-		for _, item := range v {
-			deepest = max(deepest, depth(item, above))
-		}
-	case []any:
-		for _, item := range v {
-			deepest = max(deepest, depth(item, above))
-		}
-	case []map[string]any:
-		for _, item := range v {
-			deepest = max(deepest, depth(item, above))
-		}
-	}
-	return deepest
 }
 
 var tomlStart = regexp.MustCompile(`^(\[\[?[A-Za-z0-9_."' -]+\]\]?\s*(#.*)?$|[A-Za-z0-9_."'-]+(\s*\.\s*[A-Za-z0-9_."'-]+)*\s*=)`)

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/weftrun/weft/cmd/internal/tomlfile"
 )
 
 const job = `apiVersion = "batch/v1"
@@ -75,7 +77,10 @@ func TestFromTOMLProblems(t *testing.T) {
 		{"a table wanted", "[spec]\nbackoffLimit = 4\n", "", ""},
 		{"no kind", `kind = "Job"`, ``, `job.toml:1: kind: required: a string that names the kind`},
 		{"syntax", `kind = "Job"`, `kind = Job`, `job.toml:2: kind: expected value but found "Job" instead`},
-		{"a duplicate key", `kind = "Job"`, "kind = \"Job\"\nkind = \"Pod\"", `job.toml:3: kind: Key 'kind' has already been defined.`},
+		{"a duplicate key", `kind = "Job"`, "kind = \"Job\"\nkind = \"Pod\"", `job.toml:3: kind: is set already, further up`},
+		{"a duplicate key in an array of tables", `name = "b"`, "name = \"b\"\nname = \"c\"", `job.toml:24: spec.template.spec.containers.name: is set already, further up`},
+		{"a duplicate table", `[spec.template.spec]`, "[spec]\nx = 1\n[spec.template.spec]", `job.toml:11: spec: is set already, further up`},
+		{"a value and a table", `backoffLimit = 4`, "template = 4", `job.toml:11: spec.template: is set already, further up`},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -112,7 +117,7 @@ func TestFromTOMLBounds(t *testing.T) {
 
 func TestList(t *testing.T) {
 	_, err := FromTOML("l.toml", []byte("apiVersion = \"v1\"\nkind = \"List\"\n[[items]]\napiVersion = \"v1\"\nkind = \"ConfigMap\"\nmetadata.name = \"a\"\n[[items]]\napiVersion = \"v1\"\nkind = \"ConfigMap\"\nmetadata.nme = \"a\"\n"))
-	if _, ok := errors.AsType[*Error](err); !ok {
+	if _, ok := errors.AsType[*tomlfile.Error](err); !ok {
 		t.Fatalf("got %v", err)
 	}
 	want := `l.toml:10: items[1].metadata.nme: unknown field (did you mean "name"?)`

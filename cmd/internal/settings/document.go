@@ -13,8 +13,8 @@ import (
 func Document() string {
 	var out strings.Builder
 	out.WriteString("# Every setting of Weft, with its default. Weft reads weft.toml in its data\n" +
-		"# folder, or the file that --config names. Unknown keys are errors. Paths that\n" +
-		"# are not absolute are taken from the data folder.\n")
+		"# folder, or the file that --config names. Unknown keys and values that cannot\n" +
+		"# be are errors. Paths that are not absolute are taken from the data folder.\n")
 	table(&out, "", reflect.TypeFor[Settings]())
 	return out.String()
 }

@@ -2,6 +2,7 @@ package settings
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -28,6 +29,9 @@ func ParseTaints(texts []string) ([]corev1.Taint, error) {
 		if problems := validation.IsQualifiedName(key); len(problems) > 0 {
 			return nil, fmt.Errorf("%q: key: %s", text, problems[0])
 		}
+		if problems := validation.IsValidLabelValue(value); len(problems) > 0 {
+			return nil, fmt.Errorf("%q: value: %s", text, problems[0])
+		}
 		taints = append(taints, corev1.Taint{Key: key, Value: value, Effect: corev1.TaintEffect(effect)})
 	}
 	return taints, nil
@@ -39,7 +43,31 @@ const maxExecutors = 256
 // NoMemoryCap is the executor_memory, or a plugin's memory, that caps nothing.
 const NoMemoryCap = "none"
 
-func (n *Node) validateExecutors(bad func(key, format string, args ...any)) {
+func (n *Node) validate(bad report) {
+	if problems := validation.IsDNS1123Subdomain(n.Name); len(problems) > 0 {
+		bad("node.name", "%q: %s", n.Name, problems[0])
+	}
+	for _, key := range slices.Sorted(maps.Keys(n.Labels)) {
+		if problems := validation.IsQualifiedName(key); len(problems) > 0 {
+			bad("node.labels."+key, "the key: %s", problems[0])
+		}
+		if problems := validation.IsValidLabelValue(n.Labels[key]); len(problems) > 0 {
+			bad("node.labels."+key, "%q: %s", n.Labels[key], problems[0])
+		}
+	}
+	if _, err := ParseTaints(n.Taints); err != nil {
+		bad("node.taints", "%v", err)
+	}
+	quantity(bad, "node.cpu", n.CPU, "4 or 500m")
+	quantity(bad, "node.memory", n.Memory, "2Gi")
+	quantity(bad, "node.compiled_limit", n.CompiledLimit, "4Gi")
+	if n.Pods <= 0 {
+		bad("node.pods", "%d must be positive", n.Pods)
+	}
+	n.validateExecutors(bad)
+}
+
+func (n *Node) validateExecutors(bad report) {
 	if n.Executors < 1 || n.Executors > maxExecutors {
 		bad("node.executors", "%d is not from 1 to %d", n.Executors, maxExecutors)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/BurntSushi/toml"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
@@ -45,8 +42,8 @@ type API struct {
 // NATS settings.
 type NATS struct {
 	Listen       string   `toml:"listen" doc:"Address of the embedded NATS server. If the default port is taken, a free one is used." default:"127.0.0.1:4222"`
-	URLs         []string `toml:"urls" doc:"Addresses of an outside NATS server; no server is embedded then." default:"[]"`
-	Credentials  string   `toml:"credentials" doc:"Credentials file for an outside server." default:""`
+	URLs         []string `toml:"urls" doc:"Addresses of an outside NATS server, as nats://, tls://, ws:// or wss://; no server is embedded then. Set this or listen." default:"[]"`
+	Credentials  string   `toml:"credentials" doc:"Credentials file for an outside server. This and what follows is for such a server alone." default:""`
 	Monitoring   []string `toml:"monitoring" doc:"Monitoring addresses of all servers of an outside cluster, such as http://127.0.0.1:8222, from which Weft reads whether they sync each write." default:"[]"`
 	Replicas     int      `toml:"replicas" doc:"Copies that an outside cluster keeps of each stream: 1, 3 or 5." default:"1"`
 	AssumeSynced bool     `toml:"assume_synced" doc:"Trust that an outside server syncs each write (jetstream sync_interval always), which Weft cannot read there." default:"false"`
@@ -105,7 +102,7 @@ func Default(data string) *Settings {
 		NATS: NATS{Listen: DefaultNATS, Replicas: 1},
 		Core: Core{BlobLimit: "256Mi"},
 		Plugins: Plugins{
-			Folder: "plugins", Builtin: []string{"deployment", "job", "replicaset"}, DecideTimeout: 10 * time.Second, Memory: "1Gi",
+			Folder: "plugins", Builtin: slices.Clone(BuiltinKinds), DecideTimeout: 10 * time.Second, Memory: "1Gi",
 		},
 		Node: Node{
 			Name: strings.ToLower(host), CPU: fmt.Sprint(runtime.NumCPU()), Memory: machineMemory(), CompiledLimit: "4Gi", Pods: 11000,
@@ -139,8 +136,9 @@ func DataFolder(flag string) (string, error) {
 }
 
 // Load reads the settings in file, or, if it is empty, in weft.toml within the
-// data folder if there is one. Unknown keys are errors. The data folder is
-// that of DataFolder, unless only the file names one.
+// data folder if there is one. The data folder is that of DataFolder, unless
+// only the file names one. Everything that is wrong with the file is in one
+// error, with line and key.
 func Load(file, flag string) (*Settings, error) {
 	data, err := DataFolder(flag)
 	if err != nil {
@@ -151,48 +149,48 @@ func Load(file, flag string) (*Settings, error) {
 		file = filepath.Join(data, "weft.toml")
 	}
 	s := Default(data)
+	var read *contents
 	content, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !explicit:
 	case err != nil:
 		return nil, fmt.Errorf("read settings: %w", err)
 	default:
-		if err := s.decode(file, content); err != nil {
-			return nil, err
+		if read, err = s.decode(file, content); err != nil {
+			return nil, fmt.Errorf("settings: %w", err)
 		}
 		if flag != "" || os.Getenv("WEFT_DATA") != "" {
 			s.Data = data
 		}
-		if s.Data, err = filepath.Abs(s.Data); err != nil {
-			return nil, fmt.Errorf("settings %s: data: %w", file, err)
+		if s.Data, err = expand(s.Data); err != nil {
+			return nil, fmt.Errorf("settings: %s: data: %w", file, err)
 		}
 	}
 	s.resolve()
-	if err := s.Validate(); err != nil {
-		return nil, fmt.Errorf("settings %s: %w", file, err)
+	if read == nil {
+		return s, s.Validate()
+	}
+	read.check(s)
+	if err := read.err(); err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
 	}
 	return s, nil
 }
 
-func (s *Settings) decode(file string, content []byte) error {
-	meta, err := toml.Decode(string(content), s)
-	if err != nil {
-		return fmt.Errorf("settings %s: %w", file, err)
+// expand makes the path of a folder absolute. No shell has seen it, so that ~ is
+// left to be understood here.
+func expand(path string) (string, error) {
+	if path == "" {
+		return "", errors.New("must not be empty")
 	}
-	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		return fmt.Errorf("settings %s: unknown keys: %s", file, join(unknown))
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("%q: %w", path, err)
+		}
+		path = filepath.Join(home, rest)
 	}
-	s.Source, s.Quiet = file, !meta.IsDefined("log_level")
-	return nil
-}
-
-func join(keys []toml.Key) string {
-	names := make([]string, len(keys))
-	for i, k := range keys {
-		names[i] = k.String()
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
+	return filepath.Abs(path)
 }
 
 // resolve makes paths absolute.
@@ -207,50 +205,4 @@ func (s *Settings) resolve() {
 	for i := range s.Node.ModulePath {
 		absolute(&s.Node.ModulePath[i])
 	}
-}
-
-// Validate says everything that is wrong.
-func (s *Settings) Validate() error {
-	var errs []error
-	bad := func(key, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
-	}
-	if !slices.Contains([]string{"debug", "info", "warn", "error"}, s.LogLevel) {
-		bad("log_level", "%q is not one of debug, info, warn, error", s.LogLevel)
-	}
-	for key, address := range map[string]string{"api.listen": s.API.Listen, "nats.listen": s.NATS.Listen} {
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			bad(key, "%v", err)
-		}
-	}
-	for key, text := range map[string]string{"core.blob_limit": s.Core.BlobLimit, "node.cpu": s.Node.CPU, "node.memory": s.Node.Memory, "node.compiled_limit": s.Node.CompiledLimit} {
-		if q, err := resource.ParseQuantity(text); err != nil || q.Sign() <= 0 {
-			bad(key, "%q is no positive quantity, such as 256Mi", text)
-		}
-	}
-	if problems := validation.IsDNS1123Subdomain(s.Node.Name); len(problems) > 0 {
-		bad("node.name", "%q: %s", s.Node.Name, problems[0])
-	}
-	s.Node.validateExecutors(bad)
-	if s.Node.Pods <= 0 {
-		bad("node.pods", "%d must be positive", s.Node.Pods)
-	}
-	if !slices.Contains([]int{1, 3, 5}, s.NATS.Replicas) {
-		bad("nats.replicas", "%d is not one of 1, 3, 5", s.NATS.Replicas)
-	}
-	if s.Plugins.DecideTimeout <= 0 {
-		bad("plugins.decide_timeout", "%s must be positive", s.Plugins.DecideTimeout)
-	}
-	if _, err := s.Plugins.MemoryLimit(); err != nil {
-		bad("plugins.memory", "%v", err)
-	}
-	if _, err := ParseTaints(s.Node.Taints); err != nil {
-		bad("node.taints", "%v", err)
-	}
-	for i, p := range s.Plugins.Run {
-		if p.Name == "" || p.Command == "" {
-			bad(fmt.Sprintf("plugins.run[%d]", i), "name and command are required")
-		}
-	}
-	return errors.Join(errs...)
 }

@@ -1,4 +1,4 @@
-package manifest
+package tomlfile
 
 import (
 	"encoding"
@@ -6,54 +6,34 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-
-	"github.com/weftrun/weft/core"
 )
 
-// checker compares values with Go types and collects what does not fit.
-type checker struct {
-	name     string
-	lines    lines
+// Checker compares values with Go types and collects what does not fit.
+type Checker struct {
+	// Tag is that of struct fields which holds a key's name: json or toml.
+	Tag string
+	// Noun is what a key is called: field or setting.
+	Noun string
+
+	document *Document
 	problems []Problem
 }
 
-func (c *checker) report(path, format string, args ...any) {
-	c.problems = append(c.problems, Problem{
-		File: c.name, Line: c.lines.at(path), Field: path, Message: fmt.Sprintf(format, args...),
-	})
+// Report adds a problem with the value at path.
+func (c *Checker) Report(path, format string, args ...any) {
+	c.problems = append(c.problems, c.document.Problem(path, fmt.Sprintf(format, args...)))
 }
 
-// object checks one object, or the objects of a List.
-func (c *checker) object(path string, document map[string]any) {
-	for _, key := range []string{"apiVersion", "kind"} {
-		if value, _ := document[key].(string); value == "" {
-			c.report(join(path, key), "required: a string that names the %s", key)
-		}
-	}
-	if document["kind"] == "List" && document["apiVersion"] == "v1" {
-		for i, item := range tables(document["items"]) {
-			c.object(fmt.Sprintf("%s[%d]", join(path, "items"), i), item)
-		}
-		return
-	}
-	gvk, known := kindOf(document)
-	if !known {
-		return
-	}
-	typed, err := core.Scheme().New(gvk)
-	if err != nil {
-		c.report(path, "%v", err)
-		return
-	}
-	c.value(path, document, reflect.TypeOf(typed).Elem())
-	sort.SliceStable(c.problems, func(i, j int) bool { return c.problems[i].Line < c.problems[j].Line })
+// Problems are those found so far, in the order of their lines.
+func (c *Checker) Problems() []Problem {
+	Sort(c.problems)
+	return c.problems
 }
 
 var (
@@ -61,12 +41,13 @@ var (
 	intOrStringType = reflect.TypeFor[intstr.IntOrString]()
 	timeType        = reflect.TypeFor[metav1.Time]()
 	microTimeType   = reflect.TypeFor[metav1.MicroTime]()
+	durationType    = reflect.TypeFor[time.Duration]()
 	unmarshaler     = reflect.TypeFor[json.Unmarshaler]()
 	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-// value checks one value against the type that it is decoded into.
-func (c *checker) value(path string, value any, t reflect.Type) {
+// Value checks one value against the type that it is decoded into.
+func (c *Checker) Value(path string, value any, t reflect.Type) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -82,7 +63,7 @@ func (c *checker) value(path string, value any, t reflect.Type) {
 	case reflect.Map:
 		if table, ok := value.(map[string]any); ok {
 			for _, key := range sortedKeys(table) {
-				c.value(join(path, key), table[key], t.Elem())
+				c.Value(Join(path, key), table[key], t.Elem())
 			}
 			return
 		}
@@ -97,12 +78,12 @@ func (c *checker) value(path string, value any, t reflect.Type) {
 			return
 		}
 	}
-	c.report(path, "must be %s, but is %s", describe(t), tomlType(value))
+	c.Report(path, "must be %s, but is %s", describe(t), tomlType(value))
 }
 
 // special checks the types that have a text form of their own, and returns
 // false for all others.
-func (c *checker) special(path string, value any, t reflect.Type) bool {
+func (c *Checker) special(path string, value any, t reflect.Type) bool {
 	fits := false
 	switch t {
 	case quantityType:
@@ -114,21 +95,23 @@ func (c *checker) special(path string, value any, t reflect.Type) bool {
 		}
 	case timeType, microTimeType:
 		fits = c.time(path, value)
+	case durationType:
+		fits = c.duration(path, value)
 	default:
 		// Free-form content is checked by the server.
 		return reflect.PointerTo(t).Implements(unmarshaler) || reflect.PointerTo(t).Implements(textUnmarshaler)
 	}
 	if !fits {
-		c.report(path, "must be %s, but is %s", describe(t), tomlType(value))
+		c.Report(path, "must be %s, but is %s", describe(t), tomlType(value))
 	}
 	return true
 }
 
-func (c *checker) quantity(path string, value any) bool {
+func (c *Checker) quantity(path string, value any) bool {
 	switch v := value.(type) {
 	case string:
 		if _, err := resource.ParseQuantity(v); err != nil {
-			c.report(path, "%q is no quantity: give a number with an optional unit, such as \"250m\" or \"64Mi\"", v)
+			c.Report(path, "%q is no quantity: give a number with an optional unit, such as \"250m\" or \"64Mi\"", v)
 		}
 		return true
 	case int64, float64:
@@ -137,33 +120,44 @@ func (c *checker) quantity(path string, value any) bool {
 	return false
 }
 
-func (c *checker) time(path string, value any) bool {
+func (c *Checker) time(path string, value any) bool {
 	switch v := value.(type) {
 	case time.Time:
 		return true
 	case string:
 		if _, err := time.Parse(time.RFC3339Nano, v); err != nil {
-			c.report(path, "%q is no time: give one as in RFC 3339", v)
+			c.Report(path, "%q is no time: give one as in RFC 3339", v)
 		}
 		return true
 	}
 	return false
 }
 
-func (c *checker) table(path string, table map[string]any, t reflect.Type) {
+func (c *Checker) duration(path string, value any) bool {
+	text, ok := value.(string)
+	if !ok {
+		return false
+	}
+	if _, err := time.ParseDuration(text); err != nil {
+		c.Report(path, "%q is no duration, such as \"10s\" or \"1m30s\"", text)
+	}
+	return true
+}
+
+func (c *Checker) table(path string, table map[string]any, t reflect.Type) {
 	fields := map[string]reflect.Type{}
-	collect(t, fields)
+	c.collect(t, fields)
 	for _, key := range sortedKeys(table) {
 		field, ok := fields[key]
 		if !ok {
-			c.report(join(path, key), "unknown field%s", suggest(key, fields))
+			c.Report(Join(path, key), "unknown %s%s", c.Noun, suggest(key, fields))
 			continue
 		}
-		c.value(join(path, key), table[key], field)
+		c.Value(Join(path, key), table[key], field)
 	}
 }
 
-func (c *checker) array(path string, value any, t reflect.Type) bool {
+func (c *Checker) array(path string, value any, t reflect.Type) bool {
 	if t.Elem().Kind() == reflect.Uint8 {
 		_, ok := value.(string)
 		return ok
@@ -171,12 +165,12 @@ func (c *checker) array(path string, value any, t reflect.Type) bool {
 	switch items := value.(type) {
 	case []any:
 		for i, item := range items {
-			c.value(fmt.Sprintf("%s[%d]", path, i), item, t.Elem())
+			c.Value(fmt.Sprintf("%s[%d]", path, i), item, t.Elem())
 		}
 		return true
 	case []map[string]any:
 		for i, item := range items {
-			c.value(fmt.Sprintf("%s[%d]", path, i), item, t.Elem())
+			c.Value(fmt.Sprintf("%s[%d]", path, i), item, t.Elem())
 		}
 		return true
 	}
@@ -204,15 +198,15 @@ func scalar(value any, t reflect.Type) bool {
 	return false
 }
 
-// collect gathers the JSON names of a struct's fields, embedded ones included.
-func collect(t reflect.Type, fields map[string]reflect.Type) {
+// collect gathers the names of a struct's fields, embedded ones included.
+func (c *Checker) collect(t reflect.Type, fields map[string]reflect.Type) {
 	for f := range t.Fields() {
-		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		name, options, _ := strings.Cut(f.Tag.Get(c.Tag), ",")
 		if name == "-" || !f.IsExported() {
 			continue
 		}
 		if f.Anonymous && (name == "" || strings.Contains(options, "inline")) {
-			collect(f.Type, fields)
+			c.collect(f.Type, fields)
 			continue
 		}
 		if name == "" {
@@ -276,6 +270,8 @@ func describe(t reflect.Type) string {
 		return "an integer or a string"
 	case timeType, microTimeType:
 		return "a date and time"
+	case durationType:
+		return "a duration (a string such as \"10s\")"
 	}
 	switch t.Kind() {
 	case reflect.Struct, reflect.Map:
@@ -291,6 +287,9 @@ func describe(t reflect.Type) string {
 		return "a string"
 	case reflect.Float32, reflect.Float64:
 		return "a number"
+	}
+	if t.Kind() == reflect.Int {
+		return "an integer"
 	}
 	return "an integer of type " + t.Kind().String()
 }
@@ -313,23 +312,8 @@ func tomlType(value any) string {
 	return "an array"
 }
 
-func tables(value any) []map[string]any {
-	switch items := value.(type) {
-	case []map[string]any:
-		return items
-	case []any:
-		var out []map[string]any
-		for _, item := range items {
-			if table, ok := item.(map[string]any); ok {
-				out = append(out, table)
-			}
-		}
-		return out
-	}
-	return nil
-}
-
-func join(path, key string) string {
+// Join returns the path of a key in the table at path.
+func Join(path, key string) string {
 	if path == "" {
 		return key
 	}
