@@ -62,8 +62,8 @@ func (h *Hub) observe(ctx context.Context, m bus.Message) (bus.Message, error) {
 				return nil
 			}
 			level := slog.LevelWarn
-			if apierrors.HasStatusCause(err, core.CauseLogRefused) {
-				level = slog.LevelDebug // the store tells it
+			if apierrors.IsServiceUnavailable(err) {
+				level = slog.LevelDebug // the store tells why
 			}
 			h.config.Logger.Log(ctx, level, "commit observed status", "node", name, "object", p.Namespace+"/"+p.Name, "err", err)
 			if !final(err) {
