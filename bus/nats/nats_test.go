@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,17 @@ func TestSyncState(t *testing.T) {
 			t.Errorf("without monitoring: got %s, %v", got, err)
 		}
 		c.MonitorURLs = []string{"http://" + s.MonitorAddr().String()}
+		const gone = "http://127.0.0.1:1"
+		c.MonitorURLs = append([]string{gone}, c.MonitorURLs...)
+		got, err := connect(t, c).SyncState(t.Context())
+		unread, some := errors.AsType[*nats.UnreadError](err)
+		if always && (got != nats.SyncUnknown || !some || !slices.Equal(unread.URLs, []string{gone}) || !errors.Is(err, bus.ErrUnavailable)) {
+			t.Errorf("one of two is gone: got %s, %v", got, err)
+		}
+		if !always && (got != nats.SyncDelayed || err != nil) {
+			t.Errorf("one of two is gone, and the other syncs late: got %s, %v", got, err)
+		}
+		c.MonitorURLs = c.MonitorURLs[1:]
 		want := map[bool]nats.SyncState{true: nats.SyncAlways, false: nats.SyncDelayed}[always]
 		if got, err := connect(t, c).SyncState(t.Context()); got != want || err != nil {
 			t.Errorf("got %s, %v, want %s", got, err, want)

@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,22 +24,40 @@ const (
 	SyncDelayed SyncState = "delayed" // by the server's sync_interval
 )
 
+// UnreadError says that the monitoring of some servers gave no answer, and that
+// the others sync always.
+type UnreadError struct {
+	URLs []string // of those without an answer
+	err  error
+}
+
+func (e *UnreadError) Error() string { return fmt.Sprintf("read sync_always: %v", e.err) }
+
+// Unwrap returns why, and bus.ErrUnavailable.
+func (e *UnreadError) Unwrap() []error { return []error{bus.ErrUnavailable, e.err} }
+
 // SyncState returns SyncAlways if that is known, or if the monitoring of all
-// configured servers says so. Without Config.MonitorURLs it is SyncUnknown.
+// configured servers says so. Without Config.MonitorURLs it is SyncUnknown. The
+// error, of what it reads, is an *UnreadError.
 func (c *Conn) SyncState(ctx context.Context) (SyncState, error) {
 	if c.config.Synced {
 		return SyncAlways, nil
 	}
 	state := SyncUnknown
+	unread := &UnreadError{}
 	for _, url := range c.config.MonitorURLs {
 		always, err := syncAlways(ctx, url)
-		if err != nil {
-			return SyncUnknown, fmt.Errorf("read sync_always: %w: %w", bus.ErrUnavailable, err)
-		}
-		if !always {
+		switch {
+		case err != nil:
+			unread.URLs, unread.err = append(unread.URLs, url), errors.Join(unread.err, err)
+		case !always:
 			return SyncDelayed, nil
+		default:
+			state = SyncAlways
 		}
-		state = SyncAlways
+	}
+	if len(unread.URLs) > 0 {
+		return SyncUnknown, unread
 	}
 	return state, nil
 }

@@ -82,6 +82,7 @@ func connectOutside(ctx context.Context, s *settings.Settings, who bus.Identity,
 		return nil, err
 	}
 	state, err := conn.SyncState(ctx)
+	state = recallSync(Paths{s.Data}.Synced(), s.NATS.Monitoring, state, err, log)
 	if state != nats.SyncAlways && !s.NATS.AssumeSynced {
 		_ = conn.Close()
 		return nil, unsynced(s.NATS, state, err)

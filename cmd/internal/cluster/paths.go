@@ -50,6 +50,9 @@ func (p Paths) Key() string { return p.join("core", "key") }
 func (p Paths) Mark() string { return p.join("core", "mark") }
 
 // rel is a path within the data folder, for messages.
+// Synced keeps which outside NATS servers said that they sync each write.
+func (p Paths) Synced() string { return p.join("core", "synced") }
+
 func (p Paths) rel(path string) string {
 	if short, err := filepath.Rel(p.Data, path); err == nil {
 		return short
