@@ -42,9 +42,7 @@ type Config struct {
 // environment variables of this process and is to be called once.
 func Run(c Config, args []string) int {
 	c.ignored = os.Getenv("KUBECONFIG")
-	c.elsewhere = slices.ContainsFunc(args, func(arg string) bool {
-		return strings.HasPrefix(arg, "--kubeconfig") || strings.HasPrefix(arg, "--server")
-	})
+	c.elsewhere = slices.ContainsFunc(args, namesCluster)
 	if err := environment(c.Data); err != nil {
 		fmt.Fprintf(c.Streams.ErrOut, "error: %v\n", err)
 		return 1
@@ -71,6 +69,12 @@ func Run(c Config, args []string) int {
 		return 1
 	}
 	return 0
+}
+
+// namesCluster tells whether an argument is the flag for another cluster.
+func namesCluster(arg string) bool {
+	name, _, _ := strings.Cut(arg, "=")
+	return name == "--kubeconfig" || name == "--server" || name == "-s"
 }
 
 // tell says what went wrong: first of manifests that were left out, then of the

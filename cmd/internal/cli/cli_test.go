@@ -100,6 +100,17 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+func TestNamesCluster(t *testing.T) {
+	for arg, want := range map[string]bool{
+		"--kubeconfig": true, "--kubeconfig=x": true, "--server": true, "--server=https://x": true, "-s": true,
+		"--server-side": false, "--server-print=false": false, "x": false, "": false,
+	} {
+		if got := namesCluster(arg); got != want {
+			t.Errorf("%q: got %v", arg, got)
+		}
+	}
+}
+
 func TestInFile(t *testing.T) {
 	infos := []*resource.Info{{Source: "a.yaml"}, {Source: "b.yaml"}}
 	for message, want := range map[string]string{
