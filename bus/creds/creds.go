@@ -6,6 +6,7 @@ package creds
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -92,6 +93,31 @@ func openKey(dir, name string, create func() (nkeys.KeyPair, error), prefix nkey
 		return nil, fmt.Errorf("key %s: %w", path, err)
 	}
 	return kp, nil
+}
+
+// maxFile bounds a file of credentials, in bytes.
+const maxFile = 64 << 10
+
+// ReadFile reads a file of credentials, as Issue and nsc write them. The error names
+// the file, and says whether it is none.
+func ReadFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }() // only read
+	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	_, err = jwt.ParseDecoratedJWT(data)
+	if err == nil {
+		_, err = jwt.ParseDecoratedUserNKey(data)
+	}
+	if err != nil || len(data) > maxFile {
+		return nil, fmt.Errorf("%s holds no credentials, which are a JWT and a seed between dashed lines", path)
+	}
+	return data, nil
 }
 
 // writeFile replaces a file whole, so that a crash leaves the old or the new.

@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/bus/creds"
 	"github.com/weftrun/weft/bus/internal/wire"
 )
 
@@ -145,7 +146,7 @@ const sayEvery = time.Minute
 
 func (c *Conn) dial(ctx context.Context) error {
 	if c.config.CredsFile != "" { // the client would connect without them
-		if err := readable(c.config.CredsFile); err != nil {
+		if _, err := creds.ReadFile(c.config.CredsFile); err != nil {
 			return fmt.Errorf("%w: credentials: %w", bus.ErrRefused, err)
 		}
 	}
@@ -173,14 +174,6 @@ func (c *Conn) dial(ctx context.Context) error {
 		case <-time.After(wait/2 + rand.N(wait)):
 		}
 	}
-}
-
-func readable(path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return file.Close()
 }
 
 // servers are the addresses, without what URLs hold of users.

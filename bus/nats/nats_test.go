@@ -176,6 +176,15 @@ func TestNoCredentials(t *testing.T) {
 	if !errors.Is(err, bus.ErrRefused) || !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), c.CredsFile) {
 		t.Errorf("got %v", err)
 	}
+	for _, content := range []string{"", "x", strings.Repeat("x", 1<<20)} {
+		if err := os.WriteFile(c.CredsFile, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := nats.Connect(t.Context(), c)
+		if !errors.Is(err, bus.ErrRefused) || !strings.Contains(err.Error(), c.CredsFile+" holds no credentials") {
+			t.Errorf("%.10q: got %v", content, err)
+		}
+	}
 }
 
 func TestConfigProblemsAreCollected(t *testing.T) {

@@ -5,6 +5,7 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -150,7 +151,7 @@ func Load(file, flag string) (*Settings, error) {
 	}
 	s := Default(data)
 	var read *contents
-	content, err := os.ReadFile(file)
+	content, err := readFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !explicit:
 	case err != nil:
@@ -175,6 +176,22 @@ func Load(file, flag string) (*Settings, error) {
 		return nil, fmt.Errorf("settings: %w", err)
 	}
 	return s, nil
+}
+
+// maxFile bounds a settings file, in bytes.
+const maxFile = 1 << 20
+
+func readFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }() // only read
+	content, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if len(content) > maxFile {
+		err = fmt.Errorf("%s has more than %d bytes", path, maxFile)
+	}
+	return content, err
 }
 
 // expand makes the path of a folder absolute. No shell has seen it, so that ~ is

@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/weftrun/weft/bus"
+	"github.com/weftrun/weft/bus/creds"
 )
 
 func load(t *testing.T, content string) (*Settings, error) {
@@ -153,11 +156,30 @@ func TestCheckFiles(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "weft.toml: nats.credentials: open "+filepath.Join(s.Data, "node.creds")+": no such file") {
 		t.Errorf("got %v", err)
 	}
-	if err := os.WriteFile(filepath.Join(s.Data, "node.creds"), []byte("x"), 0o600); err != nil {
+	a, err := creds.Open(t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.CheckFiles(); err != nil {
+	issued, err := a.Issue(bus.Identity{Role: bus.RoleNode, Name: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for content, want := range map[string]string{"x": "node.creds holds no credentials", string(issued): ""} {
+		if err := os.WriteFile(filepath.Join(s.Data, "node.creds"), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.CheckFiles(); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%.10q: got %v", content, err)
+		}
+	}
+}
+
+func TestHugeFile(t *testing.T) {
+	if _, err := load(t, strings.Repeat("#", maxFile)); err != nil {
 		t.Error(err)
+	}
+	if _, err := load(t, strings.Repeat("#", maxFile+1)); err == nil || !strings.Contains(err.Error(), "weft.toml has more than 1048576 bytes") {
+		t.Errorf("got %v", err)
 	}
 }
 

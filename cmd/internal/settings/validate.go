@@ -6,13 +6,14 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/weftrun/weft/bus/creds"
 )
 
 // problem is what is wrong with a value.
@@ -172,7 +173,7 @@ func (s *Settings) CheckFiles() error {
 	if s.NATS.Credentials == "" {
 		return nil
 	}
-	if _, err := os.ReadFile(s.NATS.Credentials); err != nil {
+	if _, err := creds.ReadFile(s.NATS.Credentials); err != nil {
 		return fmt.Errorf("settings: %s: nats.credentials: %w: \"weft credentials ROLE NAME\" makes such a file where the core runs", s.Source, err)
 	}
 	return nil
