@@ -251,7 +251,7 @@ func (p *Proxy) try(r *http.Request, server string, leads context.Context) (answ
 		return nil, r.Context().Err() == nil && repeatable(r, sent.Load()), unsure(r, sent.Load(), err)
 	}
 	// A store that has ended carries nothing out, and says to come again.
-	if answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Retry-After") != "" && replayable(r) && !final(r, answer) {
+	if answer.StatusCode == http.StatusServiceUnavailable && answer.Header.Get("Retry-After") != "" && replayable(r) && !final(answer) {
 		stop()
 		cancel(nil)
 		if !settles(r, answer) {
@@ -285,26 +285,22 @@ func settle(r *http.Request, answer *http.Response) error {
 		_ = rest.Close() // has been read
 		rest = http.NoBody
 	}
-	answer.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(begin), rest), rest}
+	answer.Body = &settled{io.MultiReader(bytes.NewReader(begin), rest), rest, begin}
 	return nil
 }
 
-// final tells whether a settled refusal would come from every other leader too.
-// Its body can still be read.
-func final(r *http.Request, answer *http.Response) bool {
-	if !settles(r, answer) {
-		return false
-	}
-	begin, err := io.ReadAll(io.LimitReader(answer.Body, maxReplay)) // from memory
-	answer.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(begin), answer.Body), answer.Body}
+// settled is the body of an answer that settle has read.
+type settled struct {
+	io.Reader
+	io.Closer
+	begin []byte // up to maxReplay of it
+}
+
+// final tells whether a refusal would come from every other leader too.
+func final(answer *http.Response) bool {
+	whole, ok := answer.Body.(*settled)
 	var status metav1.Status
-	return err == nil && json.Unmarshal(begin, &status) == nil && status.Details != nil &&
+	return ok && json.Unmarshal(whole.begin, &status) == nil && status.Details != nil &&
 		slices.ContainsFunc(status.Details.Causes, func(c metav1.StatusCause) bool { return c.Type == core.CauseLogRefused })
 }
 

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -73,14 +72,4 @@ func containerColumns() []metav1.TableColumnDefinition {
 		wide("Containers", "string", "The names of the template's containers."),
 		wide("Images", "string", "The images of the template's containers."),
 	}
-}
-
-// sortedKeys makes the order of errors about a map's entries certain.
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,7 +41,7 @@ func configMapStrategy() *Strategy {
 func validateConfigMap(c *corev1.ConfigMap) field.ErrorList {
 	errs := validateNamespaced(&c.ObjectMeta)
 	size := 0
-	for _, key := range sortedKeys(c.Data) {
+	for _, key := range slices.Sorted(maps.Keys(c.Data)) {
 		path := dataPath.Key(key)
 		for _, msg := range validation.IsConfigMapKey(key) {
 			errs = append(errs, field.Invalid(path, key, msg))
@@ -49,7 +51,7 @@ func validateConfigMap(c *corev1.ConfigMap) field.ErrorList {
 		}
 		size += len(c.Data[key])
 	}
-	for _, key := range sortedKeys(c.BinaryData) {
+	for _, key := range slices.Sorted(maps.Keys(c.BinaryData)) {
 		for _, msg := range validation.IsConfigMapKey(key) {
 			errs = append(errs, field.Invalid(field.NewPath("binaryData").Key(key), key, msg))
 		}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
@@ -112,7 +114,7 @@ func findRules(s *apiextensionsv1.JSONSchemaProps, path *field.Path, depth int) 
 	if len(s.XValidations) > 0 {
 		errs = append(errs, field.Forbidden(path.Child("x-kubernetes-validations"), "rules in CEL are not supported: use the schema's own keywords, or validate in the controller"))
 	}
-	for _, name := range sortedKeys(s.Properties) {
+	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
 		p := s.Properties[name]
 		errs = append(errs, findRules(&p, path.Child("properties").Key(name), depth+1)...)
 	}

@@ -2,6 +2,8 @@ package registry
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -56,7 +58,7 @@ func validateSecret(s *corev1.Secret) field.ErrorList {
 func validateSecretData(s *corev1.Secret) field.ErrorList {
 	var errs field.ErrorList
 	size := 0
-	for _, key := range sortedKeys(s.Data) {
+	for _, key := range slices.Sorted(maps.Keys(s.Data)) {
 		for _, msg := range validation.IsConfigMapKey(key) {
 			errs = append(errs, field.Invalid(dataPath.Key(key), key, msg))
 		}

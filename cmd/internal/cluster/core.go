@@ -273,7 +273,7 @@ func pluginConfig(s *settings.Settings, log *slog.Logger) (host.Config, error) {
 		if s.DebugSockets {
 			args = append(args, "--debug-socket="+Paths{s.Data}.DebugSocket("plugin"))
 		}
-		c.Plugins = append(c.Plugins, host.Plugin{Name: builtinPlugin, Command: self, Args: args, Childless: true})
+		c.Plugins = append(c.Plugins, host.Plugin{Name: settings.BuiltinPlugin, Command: self, Args: args, Childless: true})
 	}
 	for _, p := range s.Plugins.Run {
 		c.Plugins = append(c.Plugins, host.Plugin{Name: p.Name, Command: p.Command, Args: p.Args, Env: p.Env, Kinds: p.Kinds})

@@ -15,7 +15,4 @@ func TestBuiltinKinds(t *testing.T) {
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(builtin())), settings.BuiltinKinds); diff != "" {
 		t.Error(diff)
 	}
-	if settings.BuiltinPlugin != builtinPlugin {
-		t.Errorf("settings call the plugin of the built-in kinds %q", settings.BuiltinPlugin)
-	}
 }

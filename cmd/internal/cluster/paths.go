@@ -49,10 +49,10 @@ func (p Paths) Key() string { return p.join("core", "key") }
 // Mark is the file that says what the log is known to hold.
 func (p Paths) Mark() string { return p.join("core", "mark") }
 
-// rel is a path within the data folder, for messages.
 // Synced keeps which outside NATS servers said that they sync each write.
 func (p Paths) Synced() string { return p.join("core", "synced") }
 
+// rel is a path within the data folder, for messages.
 func (p Paths) rel(path string) string {
 	if short, err := filepath.Rel(p.Data, path); err == nil {
 		return short

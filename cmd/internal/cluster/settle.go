@@ -8,12 +8,10 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/weftrun/weft/cmd/internal/settings"
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/core/apiserver"
 )
-
-// builtinPlugin is the name of the process that serves the built-in kinds.
-const builtinPlugin = "builtin"
 
 // How often a core that starts looks whether it is settled, and how long it
 // holds back the API for the namespaces at most.
@@ -34,7 +32,7 @@ func (c *coreParts) ready() error {
 	if err := c.hasNamespace(); err != nil {
 		return err
 	}
-	if len(c.settings.Plugins.Builtin) > 0 && !c.serves(builtinPlugin) {
+	if len(c.settings.Plugins.Builtin) > 0 && !c.serves(settings.BuiltinPlugin) {
 		return errors.New("the plugin of the built-in kinds does not serve yet")
 	}
 	c.settled.Store(true)

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -62,7 +63,7 @@ func (c *Checker) Value(path string, value any, t reflect.Type) {
 		}
 	case reflect.Map:
 		if table, ok := value.(map[string]any); ok {
-			for _, key := range sortedKeys(table) {
+			for _, key := range slices.Sorted(maps.Keys(table)) {
 				c.Value(Join(path, key), table[key], t.Elem())
 			}
 			return
@@ -147,7 +148,7 @@ func (c *Checker) duration(path string, value any) bool {
 func (c *Checker) table(path string, table map[string]any, t reflect.Type) {
 	fields := map[string]reflect.Type{}
 	c.collect(t, fields)
-	for _, key := range sortedKeys(table) {
+	for _, key := range slices.Sorted(maps.Keys(table)) {
 		field, ok := fields[key]
 		if !ok {
 			c.Report(Join(path, key), "unknown %s%s", c.Noun, suggest(key, fields))
@@ -219,7 +220,7 @@ func (c *Checker) collect(t reflect.Type, fields map[string]reflect.Type) {
 // suggest names the field that was probably meant.
 func suggest(key string, fields map[string]reflect.Type) string {
 	best, distance := "", 3
-	for _, name := range sortedKeys(fields) {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if strings.EqualFold(name, key) {
 			return fmt.Sprintf(" (did you mean %q?)", name)
 		}
@@ -318,13 +319,4 @@ func Join(path, key string) string {
 		return key
 	}
 	return path + "." + key
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
