@@ -322,6 +322,7 @@ func TestProxyKeepsSome(t *testing.T) {
 	s := tlsServer(t, func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = r.Body.Read(make([]byte, 1))
 		begun <- struct{}{}
+		_, _ = io.Copy(io.Discard, r.Body) // who answers before has the sender read no more of it
 	})
 	l := &leaders{}
 	l.become(t.Context(), s.URL)
