@@ -24,6 +24,7 @@ const (
 	unwindCheck
 	cycleDepth
 	indirectDepth
+	onceDepth
 )
 
 // rewriter holds what is known of the functions. They are numbered as they were
@@ -58,7 +59,7 @@ func newRewriter(m *module, o Options) *rewriter {
 	return &rewriter{
 		m: m, o: o,
 		graph:   graph{first: make([]int, 1, n+1)},
-		stack:   stack{frame: make([]int64, n), indirect: make([]bool, n)},
+		stack:   stack{frame: make([]int64, n), indirect: make([]int, n), once: make([]bool, n)},
 		checked: make([]bool, n),
 		closed:  make([]bool, n),
 		entry:   make([]int64, n),
@@ -68,7 +69,7 @@ func newRewriter(m *module, o Options) *rewriter {
 
 // survey reads all functions: who calls whom, and how big their frames are.
 func (w *rewriter) survey() error {
-	seen := make([]int, len(w.m.bodies)) // by whom last, plus one
+	seen := make([]int, len(w.m.bodies)) // where among the callees of who calls it, plus one
 	for f := range w.m.bodies {
 		if err := w.m.decodeBody(&w.code, uint32(f)); err != nil {
 			return err
@@ -79,20 +80,23 @@ func (w *rewriter) survey() error {
 		for _, i := range w.code.list {
 			switch i.op {
 			case opCallIndirect, opTailIndirect:
-				w.stack.indirect[f] = true
+				w.stack.indirect[f]++
 				w.stack.frame[f] += passedBytes(w.m.arity[i.arg])
 			case opCall, opTailCall:
 				w.stack.frame[f] += passedBytes(w.m.arity[w.m.callType(&i)])
 				if i.arg < w.m.importedFuncs {
 					continue
 				}
-				if g := i.arg - w.m.importedFuncs; seen[g] != f+1 {
-					seen[g] = f + 1
-					w.graph.callees = append(w.graph.callees, g)
+				g := i.arg - w.m.importedFuncs
+				if seen[g] <= w.graph.first[f] {
+					w.graph.callees, w.graph.times = append(w.graph.callees, g), append(w.graph.times, 0)
+					seen[g] = len(w.graph.callees)
 				}
+				w.graph.times[seen[g]-1]++
 			}
 		}
 		w.graph.first = append(w.graph.first, len(w.graph.callees))
+		w.stack.once[f] = w.m.results[w.m.functions[f]] != 0
 	}
 	w.stack.tails = w.m.usesTails
 	w.graph.sort()
@@ -122,6 +126,9 @@ func (w *rewriter) function(f uint32) error {
 	}
 	w.open, w.self = false, f
 	rest := w.analyse() + w.code.locals/2
+	if w.once() {
+		rest += weightCheck
+	}
 	w.checked[f] = w.checked[f] && w.holds(cycleCheck) || rest > w.entryBound() && w.holds(treeCheck)
 	if w.checked[f] {
 		w.insert(0, rest)
@@ -228,6 +235,9 @@ func (w *rewriter) split(before int, r rest, most int64) rest {
 // entry, and returns the rest there.
 func (w *rewriter) analyse() int64 {
 	results := weighMoves(w.m.arity[w.m.functions[w.self]])
+	if w.once() {
+		results += 2 * weightCheck
+	}
 	w.frames, w.checks = append(w.frames[:0], frame{label: ends(results)}), w.checks[:0]
 	w.calls, w.loops = 0, 0
 	r, straight := ends(results), int64(0) // what was not added to r yet
@@ -415,12 +425,15 @@ const unwinding = 1
 // there if the stack is deep: not if it is the frame's alone, and hardly anything,
 // nor if the callee never returns.
 func (w *rewriter) unwinds(n int, i *instr, r rest) bool {
-	if w.code.list[n+1].op == opUnreachable || i.op == opTailCall || i.op == opTailIndirect || !w.holds(unwindCheck) || w.o.MaxStack <= maxUnwound {
+	if w.code.list[n+1].op == opUnreachable || i.op == opTailCall || i.op == opTailIndirect || !w.unwindable() {
 		return false
 	}
 	most := r.most()
 	return w.depth(i) > 0 && (w.stack.up[w.self] > w.stack.frame[w.self] || most > mostFree && most <= w.returnBound())
 }
+
+// unwindable reports whether the stack can be so deep that it matters.
+func (w *rewriter) unwindable() bool { return w.holds(unwindCheck) && w.o.MaxStack > maxUnwound }
 
 // returnBound is the rest above which there is a check behind a call, for those
 // whose stack unwinds: what runs of each frame then is in proportion to what the
@@ -445,6 +458,9 @@ func (w *rewriter) depthWeight(i *instr) int64 {
 
 // depth returns what a call is charged of the stack, in bytes. 0 is nothing.
 func (w *rewriter) depth(i *instr) int64 {
+	if w.stack.once[w.self] {
+		return 0
+	}
 	switch i.op {
 	case opCallIndirect:
 		if w.holds(indirectDepth) {
@@ -464,6 +480,9 @@ func (w *rewriter) depth(i *instr) int64 {
 	}
 	return 0
 }
+
+// once reports that the function is charged for the stack where it begins.
+func (w *rewriter) once() bool { return w.stack.once[w.self] && w.holds(onceDepth) }
 
 // proper reports that a tail call is one to the engine, too: it takes no stack.
 func (w *rewriter) proper(i *instr) bool {

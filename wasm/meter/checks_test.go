@@ -30,11 +30,13 @@ func TestEachCheckIsNeeded(t *testing.T) {
 		{"tailindirect", meter.IndirectCheck, runsLong},
 		{"return", meter.ReturnCheck, runsLong},
 		{"unwind", meter.UnwindCheck, unwindsLong},
+		{"unwindonce", meter.UnwindCheck, unwindsLong},
 		{"straight", meter.StraightCheck, runsLong},
 		{"bulk", meter.BulkCheck, writesMuch},
 		{"bulkcopy", meter.BulkCheck, writesMuch},
 		{"cycle", meter.CycleDepth, runsDeep},
 		{"indirect", meter.IndirectDepth, runsDeep},
+		{"once", meter.OnceDepth, runsDeep},
 	} {
 		t.Run(tc.module, func(t *testing.T) {
 			module, err := os.ReadFile("testdata/checks/" + tc.module + ".wasm")
@@ -42,7 +44,7 @@ func TestEachCheckIsNeeded(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := meter.Options{Bound: checksBound, MaxStack: 32 << 10}
-			if tc.kind&(meter.CycleDepth|meter.IndirectDepth) == 0 {
+			if tc.kind&(meter.CycleDepth|meter.IndirectDepth|meter.OnceDepth) == 0 {
 				o.MaxStack = 0
 			}
 			for _, kind := range []meter.Kind{0, tc.kind} {

@@ -44,6 +44,7 @@ type module struct {
 	inRegisters           []bool   // for each type: the engine needs no stack to pass its values
 	params                []uint32 // for each type: how many
 	arity                 []int64  // for each type: parameters and results
+	results               []byte   // for each type: the type of a block with the results, 0 if they are several
 	importTypes           []uint32 // types of the imported functions
 	numTypes, numImports  int
 	importedFuncs         uint32
@@ -232,6 +233,7 @@ func (m *module) typeSection(s *reader) {
 		if s.err != nil {
 			return
 		}
+		m.results = append(m.results, [...]byte{blockEmpty, s.b[s.pos-1], 0}[min(results, 2)])
 		m.params, m.inRegisters = append(m.params, uint32(params)), append(m.inRegisters, in && out)
 		m.arity = append(m.arity, int64(params+results))
 	}

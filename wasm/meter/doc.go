@@ -89,8 +89,8 @@
 //     each 64 bytes that the function's frame takes of the stack. So
 //     to unwind a stack runs at most that between two checks for each frame of
 //     it, and all of that was charged before the call. Yet it may wait for memory each
-//     time, half a million frames deep. So behind each call that is charged for the
-//     stack there is another check, of all that may run behind the calls that were
+//     time, half a million frames deep. So where the bytes of a charged call are
+//     given back there is another check, of all that may run behind the calls that were
 //     charged with it, but only while more than 128 KiB of the stack are in
 //     use: within these, what unwinds unchecked takes some 30 ms if every access misses
 //     all caches.
@@ -138,6 +138,11 @@
 //     close that all call, those that panic for one. Such a function is charged
 //     for its own calls instead, as if 8 KiB had been carried to it: a cycle that
 //     leads into it leads out of it.
+//   - A function with four charged calls or more, of one result at most, is charged
+//     where it begins instead, which takes less code than at each of them:
+//     for the same bytes, in use until its end. Its body becomes a block, behind which
+//     they are given back, and returns become branches to there. What it calls has
+//     nothing carried to it.
 //   - So those on the stack form runs of calls that were not charged, and the
 //     call that ends a run paid for all of it. The last run has carried 8 KiB
 //     and a frame at most. All but that and a shallow tree is charged.

@@ -15,6 +15,7 @@ const (
 	StraightCheck = straightCheck
 	CycleDepth    = cycleDepth
 	IndirectDepth = indirectDepth
+	OnceDepth     = onceDepth
 )
 
 // Without returns options that leave out checks of some kinds.

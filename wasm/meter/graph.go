@@ -1,10 +1,12 @@
 package meter
 
 // graph is who calls whom directly, tail calls included, among the functions
-// that a module defines. f calls callees[first[f]:first[f+1]].
+// that a module defines. f calls callees[first[f]:first[f+1]], each of them at as many
+// places as times says.
 type graph struct {
 	first   []int
 	callees []uint32
+	times   []int
 
 	order  []uint32 // callees before callers, but for those that close a cycle
 	place  []int    // of each function in order

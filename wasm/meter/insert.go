@@ -64,13 +64,40 @@ func (w *rewriter) enter(out []byte, depth, weight int64) []byte {
 	return w.ifNegative(out, helperEnter)
 }
 
+// leave appends what stands behind a call that took so many bytes of the stack.
+func (w *rewriter) leave(out []byte, depth int64, unwinding bool) []byte {
+	out = add(out, w.depthLeft(), depth)
+	if !unwinding {
+		return out
+	}
+	out = uleb(append(out, opGlobalGet), w.depthLeft())
+	out = append(sleb(append(out, opI64Const), w.o.MaxStack-maxUnwound), opI64GeS, opIf, blockEmpty, opElse)
+	out = sleb(append(out, opI32Const), w.unwindWeight(depth))
+	return append(w.callHelper(out, helperUnwind), opEnd)
+}
+
+// begin appends what a function begins with that is charged there, with the first
+// check, which is planned no more. Its body becomes a block, so that every way out of it
+// leads by its end.
+func (w *rewriter) begin(out []byte) []byte {
+	weight := int64(0)
+	if last := len(w.checks) - 1; last >= 0 && w.checks[last].before == 0 {
+		weight = w.checks[last].weight
+		w.checks = w.checks[:last]
+	}
+	return append(w.enter(out, w.stack.up[w.self], weight), opBlock, w.m.results[w.m.functions[w.self]])
+}
+
 // rewrite returns the decoded function with its checks and new indices.
 func (w *rewriter) rewrite() []byte {
 	c := &w.code
 	w.info.Checks += len(w.checks)
 	out := make([]byte, 0, len(c.body)+len(c.body)/32+22*len(w.checks)+8)
 	out = w.declare(out)
-	next := len(w.checks) - 1
+	if w.once() {
+		out = w.begin(out)
+	}
+	next, constructs := len(w.checks)-1, w.nest.used || w.once()
 	copied := c.list[0].at // up to where the body is in out
 	for n := range c.list {
 		i := &c.list[n]
@@ -79,7 +106,7 @@ func (w *rewriter) rewrite() []byte {
 			weight = w.checks[next].weight
 			next--
 		}
-		if w.nest.used && w.nests(i.op) {
+		if constructs && w.nests(i.op) {
 			out = append(out, c.body[copied:i.at]...)
 			copied = c.end(n)
 			if weight > 0 {
@@ -156,13 +183,7 @@ func (w *rewriter) rewriteCall(out []byte, n int, weight int64) []byte {
 		out = append(append(out, op), w.code.body[i.at+1:w.code.end(n)]...)
 	}
 	if depth > 0 {
-		out = add(out, w.depthLeft(), depth)
-	}
-	if i.sub == unwinding {
-		out = uleb(append(out, opGlobalGet), w.depthLeft())
-		out = append(sleb(append(out, opI64Const), w.o.MaxStack-maxUnwound), opI64GeS, opIf, blockEmpty, opElse)
-		out = sleb(append(out, opI32Const), w.unwindWeight(depth))
-		out = append(w.callHelper(out, helperUnwind), opEnd)
+		out = w.leave(out, depth, i.sub == unwinding)
 	}
 	if op != i.op {
 		out = append(out, opReturn)

@@ -98,11 +98,11 @@ func (w *rewriter) declare(out []byte) []byte {
 		w.nest.used = w.nest.used || c.nested
 	}
 	decl := c.body[:c.list[0].at]
+	w.nest.open = append(w.nest.open, level{})
 	if !w.nest.used {
 		return append(out, decl...)
 	}
 	w.nest.local = uint32(c.params + c.locals)
-	w.nest.open = append(w.nest.open, level{})
 	r := reader{b: decl}
 	r.u32()
 	out = append(uleb(out, c.groups+1), decl[r.pos:]...)
@@ -110,11 +110,13 @@ func (w *rewriter) declare(out []byte) []byte {
 }
 
 // nests reports that construct is to be asked about an instruction, in functions
-// with nested loops.
+// that get constructs.
 func (w *rewriter) nests(op byte) bool {
 	switch op {
 	case opBlock, opLoop, opIf, opEnd:
 		return true
+	case opReturn:
+		return w.once()
 	case opBr, opBrIf, opBrTable:
 		return w.nest.open[len(w.nest.open)-1].added > 0
 	}
@@ -128,6 +130,10 @@ func (w *rewriter) construct(out []byte, n int, c *check) []byte {
 	text := w.code.body[i.at:w.code.end(n)]
 	switch i.op {
 	case opEnd:
+		if top == 0 && w.once() {
+			out = w.leave(append(out, opEnd), w.stack.up[w.self], w.unwindable())
+			return append(out, opEnd)
+		}
 		if l := &w.nest.open[top]; l.nested {
 			out = append(out, opEnd, opBr, 3, opEnd, opBr, 1, opEnd)
 			if l.moves > 0 {
@@ -140,6 +146,8 @@ func (w *rewriter) construct(out []byte, n int, c *check) []byte {
 		return append(out, text...)
 	case opBr, opBrIf:
 		return uleb(append(out, i.op), w.shifted(i.arg))
+	case opReturn: // by way of what stands behind the body
+		return uleb(append(out, opBr), w.shifted(uint32(top)))
 	case opBrTable:
 		r := reader{b: text, pos: 1}
 		labels := r.count()

@@ -15,6 +15,10 @@ const (
 	// charges: it can only be at the stack's end.
 	maxShallow = 64 << 10
 
+	// manyCalls is of how many charged calls a function is charged for its frame once,
+	// where it begins, instead of at each.
+	manyCalls = 4
+
 	// leastFrame is what a frame counts at least.
 	leastFrame = 64
 
@@ -32,7 +36,8 @@ const (
 // stack is what is known of functions' frames, by estimate.
 type stack struct {
 	frame    []int64 // bytes
-	indirect []bool  // has an indirect call
+	indirect []int   // how many indirect calls it has
+	once     []bool  // it is charged where it begins, and not for its calls; until measured: it may be
 	deep     []bool  // calls can lead from it into a cycle, or to more than maxShallow
 	hub      []bool  // closes cycles, and pays for its calls instead of its callers
 	up       []int64 // bytes of the frame, and those that its callers did not charge for
@@ -58,7 +63,7 @@ func (s *stack) measure(g *graph) {
 	s.findHubs(g)
 	down := make([]int64, n)
 	for _, f := range g.order {
-		s.deep[f] = s.indirect[f] || g.cyclic[f]
+		s.deep[f] = s.indirect[f] > 0 || g.cyclic[f]
 		for _, callee := range g.of(f) {
 			s.deep[f] = s.deep[f] || s.deep[callee]
 			down[f] = max(down[f], down[callee])
@@ -69,6 +74,9 @@ func (s *stack) measure(g *graph) {
 	for place := n - 1; place >= 0; place-- {
 		f := g.order[place]
 		s.up[f] += s.frame[f]
+		if s.once[f] = s.once[f] && !s.tails && s.calls(g, f) >= manyCalls; s.once[f] {
+			continue
+		}
 		for _, callee := range g.of(f) {
 			if s.deep[callee] && !s.charged(g, f, callee) {
 				s.up[callee] = max(s.up[callee], s.up[f])
@@ -106,6 +114,17 @@ func (s *stack) findHubs(g *graph) {
 // have to count what was carried to that.
 func (s *stack) charged(g *graph, f, callee uint32) bool {
 	return s.deep[callee] &&
-		(s.tails || s.up[f] > carried || g.closes(f, callee) && !s.hub[callee] || s.indirect[callee] ||
+		(s.tails || s.up[f] > carried || g.closes(f, callee) && !s.hub[callee] || s.indirect[callee] > 0 ||
 			g.cyclic[callee] && g.cycle[f] != g.cycle[callee] && g.size[g.cycle[callee]] <= smallCycle)
+}
+
+// calls returns how many of f's calls are charged.
+func (s *stack) calls(g *graph, f uint32) int {
+	n := s.indirect[f]
+	for i, callee := range g.of(f) {
+		if s.charged(g, f, callee) {
+			n += g.times[g.first[f]+i]
+		}
+	}
+	return n
 }
