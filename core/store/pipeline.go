@@ -47,7 +47,7 @@ type job struct {
 // run calls each with the decoded records in order. All its goroutines have
 // ended when it returns. Errors name the record.
 func (p *pipeline) run(ctx context.Context, records iter.Seq2[bus.Record, error], each func(*decoded) error) error {
-	workers := runtime.GOMAXPROCS(0)
+	workers := runtime.NumCPU() // GOMAXPROCS may be lower just now, and grow at once
 	// Enough for all workers to be busy while the oldest record is applied,
 	// and few enough to bound the memory.
 	order, work := make(chan *job, 2*workers), make(chan *job, 2*workers)

@@ -14,5 +14,9 @@ var begun = time.Now()
 // Used returns what this process has used since it began, under that name. It
 // may be called concurrently.
 func Used(name string) wasm.ProcessUsage {
-	return wasm.ProcessUsage{Name: name, StartedAt: begun, Usage: wasm.Usage{CPU: cpu(), MemoryBytes: memory()}}
+	cpu, known := CPU()
+	if !known {
+		cpu = portableCPU()
+	}
+	return wasm.ProcessUsage{Name: name, StartedAt: begun, Usage: wasm.Usage{CPU: cpu, MemoryBytes: memory()}}
 }

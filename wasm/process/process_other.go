@@ -2,7 +2,4 @@
 
 package process
 
-import "time"
-
-func cpu() time.Duration { return portableCPU() }
-func memory() int64      { return portableMemory() }
+func memory() int64 { return portableMemory() }

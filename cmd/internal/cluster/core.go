@@ -19,6 +19,7 @@ import (
 	"github.com/weftrun/weft/bus"
 	"github.com/weftrun/weft/cmd/internal/debug"
 	"github.com/weftrun/weft/cmd/internal/guard"
+	"github.com/weftrun/weft/cmd/internal/processors"
 	"github.com/weftrun/weft/cmd/internal/settings"
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/core/apiserver"
@@ -104,12 +105,13 @@ func RunCore(ctx context.Context, s *settings.Settings, log *slog.Logger, ready 
 	})
 }
 
-// observe watches the clock, and serves profiles of this core if the settings ask
-// for that, also while it opens its store or stands by, until stop is called.
+// observe watches the clock and the processors in use, and serves profiles of this core if
+// the settings ask for that, also while it opens its store or stands by, until stop is called.
 func observe(ctx context.Context, s *settings.Settings, counts *coreCounts, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var observing sync.WaitGroup
-	observing.Go(func() { _ = counts.clock.Run(ctx) }) // it has no errors
+	observing.Go(func() { _ = counts.clock.Run(ctx) })  // it has no errors
+	observing.Go(func() { _ = processors.Govern(ctx) }) // nor has this
 	if s.DebugSockets {
 		observing.Go(func() { debug.Serve(ctx, Paths{s.Data}.DebugSocket("core"), counts, log) })
 	}

@@ -10,12 +10,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/weftrun/weft/cmd/internal/debug"
+	"github.com/weftrun/weft/cmd/internal/processors"
 	"github.com/weftrun/weft/cmd/internal/settings"
 	"github.com/weftrun/weft/wasm/engine"
 	"github.com/weftrun/weft/wasm/executor"
@@ -59,7 +59,7 @@ func newExecutors(
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	return executor.NewPool(executor.PoolConfig{
-		Executors: s.Node.Executors, Slots: runtime.GOMAXPROCS(0),
+		Executors: s.Node.Executors, Slots: processors.Most(),
 		Settings: func(name string) (json.RawMessage, error) {
 			own := executorSettings{codeSettings: newCodeSettings(s)}
 			if s.DebugSockets {

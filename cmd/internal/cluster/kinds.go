@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/weftrun/weft/cmd/internal/debug"
+	"github.com/weftrun/weft/cmd/internal/processors"
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/plugins"
 	"github.com/weftrun/weft/workloads/deployment"
@@ -55,7 +56,8 @@ func RunPlugin(ctx context.Context, names []string, debugSocket string, log *slo
 	defer tasks.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	tasks.Go(func() { _ = rest(ctx) }) // it never fails
+	tasks.Go(func() { _ = rest(ctx) })              // it never fails
+	tasks.Go(func() { _ = processors.Govern(ctx) }) // nor does this
 	if debugSocket != "" {
 		tasks.Go(func() { debug.Serve(ctx, debugSocket, nil, log) })
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/weftrun/weft/bus"
 	"github.com/weftrun/weft/cmd/internal/debug"
+	"github.com/weftrun/weft/cmd/internal/processors"
 	"github.com/weftrun/weft/cmd/internal/settings"
 	"github.com/weftrun/weft/core"
 	"github.com/weftrun/weft/core/nodelink"
@@ -85,6 +86,7 @@ func RunNode(ctx context.Context, s *settings.Settings, log *slog.Logger, dieTog
 	group.Go(func() error { return runtime.Run(ctx) })
 	group.Go(func() error { return memory.Run(ctx) })
 	group.Go(func() error { return rest(ctx) })
+	group.Go(func() error { return processors.Govern(ctx) })
 	group.Go(func() error { return clockOf(counts, log).Run(ctx) })
 	if s.DebugSockets {
 		group.Go(func() error {
