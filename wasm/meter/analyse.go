@@ -5,6 +5,7 @@ type check struct {
 	before int
 	weight int64
 	nested bool  // of a loop that rewrite nests, see nest.go
+	wide   bool  // of such a loop, which counts the budget instead of a grant
 	moves  int64 // of such a loop: the weight of what is passed to its beginning
 }
 
@@ -48,7 +49,9 @@ type rewriter struct {
 	open   bool    // it found a call of what is not closed
 	self   uint32  // the function that it is about
 
-	nest nest // of rewrite
+	nest nest   // of rewrite
+	met  []uint // by local, in which loop it was met last: see manyLocals
+	look uint   // the number of that loop
 
 	bodies [][]byte // rewritten
 	used   [numHelpers]bool
@@ -152,6 +155,9 @@ type frame struct {
 	hasOther  bool
 	branching bool // something branches to it
 	calls     int  // of those behind it
+	end       int  // of a loop: the instruction there
+	inner     bool // there are nested loops in it
+	narrow    bool // and not all of these are wide
 }
 
 // rest is the greatest weight of any path to the next check, or the end: of those
@@ -294,7 +300,7 @@ func (w *rewriter) structure(n int, i *instr, r rest) rest {
 	case opEnd:
 		moves := weighMoves(int64(i.arg))
 		if i.sub == opLoop {
-			f := frame{label: ends(moves), moves: moves, calls: w.calls}
+			f := frame{label: ends(moves), moves: moves, calls: w.calls, end: n}
 			if w.loops < tracked {
 				f.label = nowhere
 				f.label.back[w.loops] = moves
@@ -309,19 +315,27 @@ func (w *rewriter) structure(n int, i *instr, r rest) rest {
 		w.frames[top].other, w.frames[top].hasOther = w.split(n+1, r, w.splitBound()), true
 		r = w.frames[top].label
 	case opBlock:
-		w.frames = w.frames[:top]
+		w.close()
 	case opLoop:
 		r = w.loop(n, &w.frames[top], r)
-		w.frames = w.frames[:top]
+		w.close()
 	case opIf:
 		other := w.frames[top].label
 		if w.frames[top].hasOther {
 			other = w.frames[top].other
 		}
 		r = w.split(n+1, r, w.splitBound()).or(other).plus(weigh(opIf, 0))
-		w.frames = w.frames[:top]
+		w.close()
 	}
 	return r
+}
+
+// close leaves the innermost construct by its beginning.
+func (w *rewriter) close() {
+	top := len(w.frames) - 1
+	f, around := &w.frames[top], &w.frames[top-1]
+	around.inner, around.narrow = around.inner || f.inner, around.narrow || f.narrow
+	w.frames = w.frames[:top]
 }
 
 // loop plans the check at the head of a loop.
@@ -341,8 +355,14 @@ func (w *rewriter) loop(n int, f *frame, r rest) rest {
 	if !w.nestable(n, w.calls-f.calls, c.weight) {
 		return w.insert(n+1, r.most()).plus(f.moves)
 	}
+	c.wide = !f.narrow && (f.inner || w.manyLocals(n, f.end))
+	f.inner, f.narrow = true, f.narrow || !c.wide
 	w.checks = append(w.checks, c)
-	return left.or(w.checkedHere()).plus(first(c.weight) + weightCheck + 2*c.moves)
+	before := weightCheck + 2*c.moves
+	if !c.wide {
+		before += first(c.weight)
+	}
+	return left.or(w.checkedHere()).plus(before)
 }
 
 // target returns the rest where a branch leads.

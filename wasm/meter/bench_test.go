@@ -99,7 +99,7 @@ func BenchmarkPrograms(b *testing.B) {
 	} {
 		b.Run(tc.name, func(b *testing.B) {
 			module := wasmtest.BuildGo(b, tc.pkg)
-			metered := rewrite(b, module)
+			metered := rewrite(b, module, meter.Options{})
 			all := []*runner{
 				newRunner(b, "plain", module, wazero.NewRuntimeConfigCompiler()),
 				newRunner(b, "metered", metered, wazero.NewRuntimeConfigCompiler()),
@@ -163,7 +163,7 @@ func compile(b *testing.B, module []byte, metered bool) (spent time.Duration, si
 	runtime.GC()
 	before := cpu(b)
 	if metered {
-		module = rewrite(b, module)
+		module = rewrite(b, module, meter.Options{})
 	}
 	if _, err := rt.CompileModule(b.Context(), module); err != nil {
 		b.Fatal(err)

@@ -23,6 +23,7 @@ func TestEachCheckIsNeeded(t *testing.T) {
 		breaks func(*testing.T, []byte) bool
 	}{
 		{"loop", meter.LoopCheck, runsLong},
+		{"wideloop", meter.LoopCheck, runsLong},
 		{"cycle", meter.CycleCheck, runsLong},
 		{"tail", meter.CycleCheck, runsLong},
 		{"tree", meter.TreeCheck, undercharged},

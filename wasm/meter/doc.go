@@ -62,7 +62,8 @@
 //
 //   - Loops: the header of each loop that a branch leads to has a check.
 //     If it holds no call, the check is of a grant, 4 times Bound, that was taken
-//     off the budget before, and is counted down in a local: see nest.go. The
+//     off the budget before, and is counted down in a local, or of the budget itself
+//     where registers are short: see nest.go. The
 //     budget pays first, so all that runs between two calls of the host is what
 //     the host gave and what is left of a grant then; one at most, whatever the
 //     depth of the stack, for no function of the guest's begins within such a loop, and

@@ -42,8 +42,8 @@ func TestTailCalls(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tc.function, tc.rounds), func(t *testing.T) {
 			module := assemble(t, fmt.Sprintf(text, tc.function, tc.rounds, tc.more))
-			same(t, newPlay(t), module, "f")
-			o, err := newPlay(t).run(t.Context(), rewrite(t, module), "f")
+			same(t, newPlay(t), module, meter.Options{}, "f")
+			o, err := newPlay(t).run(t.Context(), rewrite(t, module, meter.Options{}), "f")
 			if err != nil || (o.Err == meter.StackOverflow) != tc.overflows {
 				t.Errorf("got %+v, %v", o, err)
 			}
@@ -58,7 +58,7 @@ func TestExtendedConstants(t *testing.T) {
 		(global (export "g1") (mut i64) (i64.sub (i64.const 7) (i64.const 9)))
 		(memory (export "m") 1)
 		(data (i32.add (i32.const 100) (i32.const 28)) "hello")
-		(func (export "f") (result i32) (i32.load (i32.const 128))))`), "f")
+		(func (export "f") (result i32) (i32.load (i32.const 128))))`), meter.Options{}, "f")
 }
 
 // What is not known is refused by its name.

@@ -51,6 +51,7 @@ type Options struct {
 	MaxGrowth int
 
 	omit kind // checks to leave out, for tests that each is needed
+	wide int  // wideLocals, which tests lower
 }
 
 // Info is what Rewrite did.
@@ -95,6 +96,9 @@ func Rewrite(module []byte, o Options) (out []byte, info Info, err error) {
 	}
 	if o.MaxGrowth <= 0 {
 		o.MaxGrowth = DefaultMaxGrowth
+	}
+	if o.wide <= 0 {
+		o.wide = wideLocals
 	}
 	m, err := decode(module)
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 )
 
 // same runs the original and the rewritten module and compares all that shows.
-func same(t *testing.T, p *play, module []byte, function string, args ...uint64) {
+func same(t *testing.T, p *play, module []byte, o meter.Options, function string, args ...uint64) {
 	t.Helper()
-	metered := rewrite(t, module)
+	metered := rewrite(t, module, o)
 	validate(t, metered)
 	want, err := p.run(t.Context(), module, function, args...)
 	if err != nil {
@@ -50,7 +50,7 @@ func TestHandWritten(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			same(t, newPlay(t), module, "_start")
+			same(t, newPlay(t), module, meter.Options{}, "_start")
 		})
 	}
 }
@@ -61,7 +61,7 @@ func TestGoPrograms(t *testing.T) {
 		t.Run(path.Base(pkg), func(t *testing.T) {
 			module := wasmtest.BuildGo(t, pkg)
 			p := newPlay(t)
-			same(t, p, module, "_start")
+			same(t, p, module, meter.Options{}, "_start")
 			if p.refills == 0 {
 				t.Error("the host was never asked")
 			}

@@ -38,6 +38,12 @@ package meter
 // loops have no more. What is left of a grant behind that loop is lost.
 // Branches to the loop itself lead where they did; those that leave it cross four
 // more constructs, and get a label that is higher by as many.
+//
+// A wide loop uses so many locals that one more would be for the stack, and all of those
+// around it with no others in them: left is the budget itself then, and
+// what renews it the helper that asks for one; with what the round weighs, which was charged
+// already, so that it runs however little the host gives. Each round loads and stores it, which is as
+// dear as a value on the stack, but pushes none of the loop's own out of the registers.
 
 // Of more loops in one function none is nested, nor where the product with its locals
 // is greater: the engine's time to compile grows with the square of it. A C
@@ -45,20 +51,26 @@ package meter
 const (
 	maxNested       = 500
 	maxNestedLocals = 8 << 10
+
+	// wideLocals is how many locals fill the registers, of which there are some
+	// ten to have.
+	wideLocals = 10
 )
 
 // nest is the state of rewrite for such loops.
 type nest struct {
-	used  bool
-	local uint32  // the grant that is left
+	used  bool    // there are some
+	local uint32  // the grant that is left, if not all are wide
 	open  []level // constructs around
 }
 
 // level is a construct.
 type level struct {
 	nested bool
-	within bool   // or within a nested one
-	moves  int64  // of a nested one: see check
+	wide   bool  // a nested one
+	within bool  // or within a nested one that is not wide, or one itself
+	weight int64 // of a nested one: see check
+	moves  int64
 	added  uint32 // constructs that were added around it, and around those that it is in
 }
 
@@ -94,12 +106,13 @@ func (w *rewriter) takes(n int) bool {
 func (w *rewriter) declare(out []byte) []byte {
 	c := &w.code
 	w.nest = nest{open: w.nest.open[:0]}
+	grants := false
 	for _, c := range w.checks {
-		w.nest.used = w.nest.used || c.nested
+		w.nest.used, grants = w.nest.used || c.nested, grants || c.nested && !c.wide
 	}
 	decl := c.body[:c.list[0].at]
 	w.nest.open = append(w.nest.open, level{})
-	if !w.nest.used {
+	if !grants {
 		return append(out, decl...)
 	}
 	w.nest.local = uint32(c.params + c.locals)
@@ -139,8 +152,12 @@ func (w *rewriter) construct(out []byte, n int, c *check) []byte {
 			if l.moves > 0 {
 				out = add(out, w.budget(), -2*l.moves)
 			}
-			out = w.callHelper(out, helperGrant)
-			out = append(uleb(append(out, opLocalSet), w.nest.local), opBr, 0, opEnd)
+			if l.wide {
+				out = add(w.callHelper(out, helperRefill), w.budget(), l.weight)
+			} else {
+				out = uleb(append(w.callHelper(out, helperGrant), opLocalSet), w.nest.local)
+			}
+			out = append(out, opBr, 0, opEnd)
 		}
 		w.nest.open = w.nest.open[:top]
 		return append(out, text...)
@@ -162,18 +179,57 @@ func (w *rewriter) construct(out []byte, n int, c *check) []byte {
 		w.nest.open = append(w.nest.open, l)
 		return append(out, text...)
 	}
-	if !l.within {
+	return w.nestLoop(out, text, l, c)
+}
+
+// nestLoop appends what begins a nested loop, which text begins in the module. l is the
+// level around it.
+func (w *rewriter) nestLoop(out, text []byte, l level, c *check) []byte {
+	if !l.within && !c.wide {
 		out = sleb(append(out, opI64Const), first(c.weight))
 		out = uleb(append(out, opLocalSet), w.nest.local)
 	}
-	w.nest.open = append(w.nest.open, level{nested: true, within: true, moves: c.moves, added: l.added + 4})
+	w.nest.open = append(w.nest.open, level{nested: true, wide: c.wide, within: l.within || !c.wide, weight: c.weight, moves: c.moves, added: l.added + 4})
 	out = append(append(append(out, opBlock), text[1:]...), text...)
-	out = uleb(append(out, opBlock, blockEmpty, opLocalGet), w.nest.local)
+	out = w.left(append(out, opBlock, blockEmpty), c)
 	out = append(out, opI64Const, 0, opI64LtS, opBrIf, 0, opBlock, blockEmpty)
-	out = uleb(append(append(out, text...), opLocalGet), w.nest.local)
-	out = sleb(append(out, opI64Const), c.weight)
-	out = uleb(append(out, opI64Sub, opLocalTee), w.nest.local)
+	if out = append(out, text...); c.wide {
+		out = w.left(add(out, w.budget(), -c.weight), c)
+	} else {
+		out = sleb(append(w.left(out, c), opI64Const), c.weight)
+		out = uleb(append(out, opI64Sub, opLocalTee), w.nest.local)
+	}
 	return append(out, opI64Const, 0, opI64LtS, opBrIf, 1)
+}
+
+// left appends what is left of what a nested loop counts.
+func (w *rewriter) left(out []byte, c *check) []byte {
+	if c.wide {
+		return uleb(append(out, opGlobalGet), w.budget())
+	}
+	return uleb(append(out, opLocalGet), w.nest.local)
+}
+
+// manyLocals reports whether the locals that are used between two instructions make a
+// loop wide.
+func (w *rewriter) manyLocals(begin, end int) bool {
+	if most := int(w.code.params + w.code.locals); len(w.met) < most {
+		w.met = make([]uint, most)
+	}
+	w.look++
+	n := 0
+	for ; begin < end && n < w.o.wide; begin++ {
+		i := &w.code.list[begin]
+		if i.op < opLocalGet || i.op > opLocalTee {
+			continue
+		}
+		r := reader{b: w.code.body, pos: int(i.at) + 1}
+		if l := r.u32(); w.met[l] != w.look {
+			w.met[l] = w.look
+			n++
+		}
+	}
+	return n >= w.o.wide
 }
 
 // shifted returns a label, which what was added around inner loops moved outward.

@@ -27,7 +27,9 @@ func TestNestedLoops(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			module := assemble(t, text)
 			for _, args := range [][]uint64{{1, 1}, {3, 1000}, {5000, 3}, {900, 1200}} {
-				same(t, newPlay(t), module, "f", args...)
+				for _, wide := range []int{1, 3, 4, 100} {
+					same(t, newPlay(t), module, meter.Options{}.Wide(wide), "f", args...)
+				}
 			}
 		})
 	}

@@ -144,9 +144,9 @@ func kind(err error) string {
 	return line
 }
 
-func rewrite(tb testing.TB, module []byte) []byte {
+func rewrite(tb testing.TB, module []byte, o meter.Options) []byte {
 	tb.Helper()
-	out, info, err := meter.Rewrite(module, meter.Options{})
+	out, info, err := meter.Rewrite(module, o)
 	if err != nil {
 		tb.Fatal(err)
 	}

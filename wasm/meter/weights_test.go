@@ -76,7 +76,7 @@ func TestHiddenWork(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := newPlay(t)
 			p.budget = budget
-			o, err := p.run(t.Context(), rewrite(t, assemble(t, tc.module)), "f", rounds, 0)
+			o, err := p.run(t.Context(), rewrite(t, assemble(t, tc.module), meter.Options{}), "f", rounds, 0)
 			if err != nil || o.Err != "" {
 				t.Fatal(err, o.Err)
 			}
