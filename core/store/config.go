@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"github.com/weftrun/weft/bus"
@@ -68,6 +69,9 @@ type Config struct {
 
 	// LazyFlush is how long lazy changes may stay out of the log; 1s.
 	LazyFlush time.Duration
+	// Decoders is how many records are decoded at once while the state is read, each of
+	// which may take some megabytes; GOMAXPROCS when Open is called.
+	Decoders int
 	// DrainTimeout bounds how long Run finishes what was accepted; 5s.
 	DrainTimeout time.Duration
 	// SnapshotBytes and SnapshotRecords of log since the last snapshot cause
@@ -106,6 +110,7 @@ func (c *Config) Validate() error {
 		value int64
 	}{
 		{"LazyFlush", int64(c.LazyFlush)},
+		{"Decoders", int64(c.Decoders)},
 		{"DrainTimeout", int64(c.DrainTimeout)},
 		{"SnapshotBytes", c.SnapshotBytes},
 		{"SnapshotRecords", c.SnapshotRecords},
@@ -133,6 +138,7 @@ func (c Config) withDefaults() Config {
 		c.Appended = func(time.Duration) {}
 	}
 	setDefault(&c.LazyFlush, time.Second)
+	setDefault(&c.Decoders, runtime.GOMAXPROCS(0))
 	setDefault(&c.DrainTimeout, 5*time.Second)
 	setDefault(&c.SnapshotBytes, 64<<20)
 	setDefault(&c.SnapshotRecords, 100_000)

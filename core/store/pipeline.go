@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"runtime"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,6 +17,7 @@ type pipeline struct {
 	codec      *codec
 	name       string
 	next, last uint64
+	decoders   int         // how many work at once
 	generation *generation // whose chunks they must be; nil for the WAL
 }
 
@@ -47,17 +47,16 @@ type job struct {
 // run calls each with the decoded records in order. All its goroutines have
 // ended when it returns. Errors name the record.
 func (p *pipeline) run(ctx context.Context, records iter.Seq2[bus.Record, error], each func(*decoded) error) error {
-	workers := runtime.NumCPU() // GOMAXPROCS may be lower just now, and grow at once
 	// Enough for all workers to be busy while the oldest record is applied,
 	// and few enough to bound the memory.
-	order, work := make(chan *job, 2*workers), make(chan *job, 2*workers)
+	order, work := make(chan *job, 2*p.decoders), make(chan *job, 2*p.decoders)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(order)
 		defer close(work)
 		return p.read(ctx, records, order, work)
 	})
-	for range workers {
+	for range p.decoders {
 		g.Go(func() error {
 			for j := range work {
 				d, err := p.decode(j.record)

@@ -123,7 +123,7 @@ func (r *recovery) replay(ctx context.Context, last uint64) error {
 	if log.last >= last {
 		return nil
 	}
-	p := pipeline{codec: r.codec, name: log.name, next: log.last + 1, last: last}
+	p := pipeline{codec: r.codec, name: log.name, next: log.last + 1, last: last, decoders: r.config.Decoders}
 	err := p.run(ctx, r.config.Log.Read(ctx, log.last+1), func(d *decoded) error {
 		if err := r.checkMarked(d.sequence, d.sum); err != nil {
 			return err
@@ -413,7 +413,7 @@ func (r *recovery) try(ctx context.Context, manifest bus.Record, first, last uin
 	r.base, r.last, r.high = g.Revision, g.Revision, g.High
 	r.store.term, r.store.log.last = g.Term, g.Sequence
 	r.store.floor, r.store.start = g.Revision, g.Revision
-	p := pipeline{codec: r.codec, name: "snapshots", next: g.First, last: manifest.Sequence - 1, generation: g}
+	p := pipeline{codec: r.codec, name: "snapshots", next: g.First, last: manifest.Sequence - 1, decoders: r.config.Decoders, generation: g}
 	objects := 0
 	if len(g.Sums) > 0 {
 		err = p.run(ctx, r.config.Snapshots.Read(ctx, g.First), func(d *decoded) error {

@@ -177,6 +177,7 @@ func storeConfig(ctx context.Context, b bus.Bus, key store.Key, log *slog.Logger
 	}
 	return store.Config{
 		Log: wal, Snapshots: snapshots, Key: key, Logger: log.With("part", "store"),
+		Decoders:   processors.Most(), // those in use are few while a core stands by
 		Durability: func(r core.GroupResource) core.Durability { return durability[r] },
 	}, nil
 }
