@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"time"
 
@@ -168,7 +169,7 @@ type blobReader struct {
 
 func (b *blobReader) Read(p []byte) (int, error) {
 	n, err := b.object.Read(p)
-	for n == 0 && err == nil && len(p) > 0 { // a beat
+	for n == 0 && len(p) > 0 && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)) { // a beat
 		n, err = b.object.Read(p)
 	}
 	b.left -= int64(n)

@@ -9,3 +9,6 @@ func ForgetRenewal(l bus.Lease) func() {
 	sequence := own.sequence
 	return func() { own.sequence = sequence }
 }
+
+// Beat is exported for tests.
+const Beat = beat

@@ -104,7 +104,7 @@ func TestObjectLost(t *testing.T) {
 // ended, or that they are not wanted any more.
 func TestObjectWaits(t *testing.T) {
 	url := natstest.Objects(t, "weft")
-	if err := openObject(t, url+"/weft/one").Put(t.Context(), bytes.NewReader(make([]byte, 4<<20))); err != nil {
+	if err := openObject(t, url+"/weft/one").Put(t.Context(), bytes.NewReader(make([]byte, 16<<20))); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"cut": "was lost", "cancelled": "canceled"} {
@@ -138,11 +138,27 @@ func TestObjectWaits(t *testing.T) {
 	}
 }
 
-// stalled is a way to a server that passes on so many bytes of it and no more.
+// TestObjectPauses: bytes that are long in coming are waited for.
+func TestObjectPauses(t *testing.T) {
+	url := natstest.Objects(t, "weft")
+	content := bytes.Repeat([]byte("weft"), 4<<20)
+	if err := openObject(t, url+"/weft/one").Put(t.Context(), bytes.NewReader(content)); err != nil {
+		t.Fatal(err)
+	}
+	path := stall(t, url, 700<<10)
+	go func() {
+		<-path.holds
+		time.AfterFunc(3*nats.Beat, path.resume)
+	}()
+	wantObject(t, openObject(t, path.url+"/weft/one"), content)
+}
+
+// stalled is a way to a server that passes on so many bytes of it, and the answer to who
+// asks for messages, which may come behind the first of them, and no more before resume.
 type stalled struct {
-	url   string
-	holds chan struct{} // closed when it passes on no more
-	cut   func()
+	url         string
+	holds       chan struct{} // closed when it passes on no more
+	cut, resume func()
 }
 
 func stall(t *testing.T, to string, size int64) stalled {
@@ -159,7 +175,7 @@ func stall(t *testing.T, to string, size int64) stalled {
 	if err != nil {
 		t.Fatal(err)
 	}
-	holds, accepted := make(chan struct{}), make(chan net.Conn, 1)
+	holds, resumed, accepted := make(chan struct{}), make(chan struct{}), make(chan net.Conn, 1)
 	cut := sync.OnceFunc(func() {
 		_, _ = listener.Close(), server.Close() // the end of the test
 		if client, ok := <-accepted; ok {
@@ -175,11 +191,36 @@ func stall(t *testing.T, to string, size int64) stalled {
 		}
 		accepted <- client
 		go func() { _, _ = io.Copy(server, client) }()
-		_, _ = io.CopyN(client, server, size)
+		passUntilAnswered(client, server, size)
 		close(holds)
+		select {
+		case <-resumed:
+			_, _ = io.Copy(client, server)
+		case <-t.Context().Done():
+		}
 	}()
 	u.Host = listener.Addr().String()
-	return stalled{u.String(), holds, cut}
+	return stalled{u.String(), holds, cut, sync.OnceFunc(func() { close(resumed) })}
+}
+
+// passUntilAnswered passes on size bytes at least, and what comes until a consumer was
+// made.
+func passUntilAnswered(to io.Writer, from io.Reader, size int64) {
+	answer := []byte("consumer_create_response")
+	b, kept, answered := make([]byte, 64<<10), 0, false
+	for size > 0 || !answered {
+		n, err := from.Read(b[kept:])
+		if err != nil {
+			return
+		}
+		if _, err := to.Write(b[kept : kept+n]); err != nil {
+			return
+		}
+		size -= int64(n)
+		seen := b[:kept+n]
+		answered = answered || bytes.Contains(seen, answer)
+		kept = copy(b, seen[max(0, len(seen)-len(answer)):]) // it may have come in two parts
+	}
 }
 
 type failing struct{ err error }
