@@ -2,11 +2,9 @@ package meter
 
 // check is what to insert in front of an instruction.
 type check struct {
-	before int
-	weight int64
-	nested bool  // of a loop that rewrite nests, see nest.go
-	wide   bool  // of such a loop, which counts the budget instead of a grant
-	moves  int64 // of such a loop: the weight of what is passed to its beginning
+	before   int
+	weight   int64
+	atBranch bool // not there, but where it leads back to the loop that begins there: see back.go
 }
 
 // kind is one of the reasons for which there are checks. A set of them is the
@@ -46,12 +44,10 @@ type rewriter struct {
 	checks []check // what it found, the last place first
 	calls  int     // that it found
 	loops  int     // that it is in
-	open   bool    // it found a call of what is not closed
+	leaks  bool    // it found a call of what is not closed
 	self   uint32  // the function that it is about
 
-	nest nest   // of rewrite
-	met  []uint // by local, in which loop it was met last: see manyLocals
-	look uint   // the number of that loop
+	open []level // constructs that rewrite is within
 
 	bodies [][]byte // rewritten
 	used   [numHelpers]bool
@@ -127,7 +123,7 @@ func (w *rewriter) function(f uint32) error {
 	if err := w.m.decodeBody(&w.code, f); err != nil {
 		return err
 	}
-	w.open, w.self = false, f
+	w.leaks, w.self = false, f
 	rest := w.analyse() + w.code.locals/2
 	if w.once() {
 		rest += weightCheck
@@ -138,7 +134,7 @@ func (w *rewriter) function(f uint32) error {
 		rest = 0
 		w.info.Entries++
 	}
-	w.closed[f] = !w.open && len(w.checks) == 0
+	w.closed[f] = !w.leaks && len(w.checks) == 0
 	w.entry[f] = rest
 	w.bodies[f] = w.rewrite()
 	return nil
@@ -149,15 +145,13 @@ func (w *rewriter) holds(k kind) bool { return w.o.omit&k == 0 }
 
 // frame is a construct that analyse is within, from its end to its beginning.
 type frame struct {
-	label     rest  // where its branches lead
-	other     rest  // at its else
-	moves     int64 // of a loop: the weight of what is passed to its beginning
-	hasOther  bool
-	branching bool // something branches to it
-	calls     int  // of those behind it
-	end       int  // of a loop: the instruction there
-	inner     bool // there are nested loops in it
-	narrow    bool // and not all of these are wide
+	label    rest  // where its branches lead
+	other    rest  // at its else
+	moves    int64 // of a loop: the weight of what is passed to its beginning
+	hasOther bool
+	branches int  // so many instructions branch to it
+	table    bool // one of them to others as well
+	calls    int  // of those behind it
 }
 
 // rest is the greatest weight of any path to the next check, or the end: of those
@@ -300,7 +294,7 @@ func (w *rewriter) structure(n int, i *instr, r rest) rest {
 	case opEnd:
 		moves := weighMoves(int64(i.arg))
 		if i.sub == opLoop {
-			f := frame{label: ends(moves), moves: moves, calls: w.calls, end: n}
+			f := frame{label: ends(moves), moves: moves, calls: w.calls}
 			if w.loops < tracked {
 				f.label = nowhere
 				f.label.back[w.loops] = moves
@@ -315,75 +309,63 @@ func (w *rewriter) structure(n int, i *instr, r rest) rest {
 		w.frames[top].other, w.frames[top].hasOther = w.split(n+1, r, w.splitBound()), true
 		r = w.frames[top].label
 	case opBlock:
-		w.close()
+		w.frames = w.frames[:top]
 	case opLoop:
 		r = w.loop(n, &w.frames[top], r)
-		w.close()
+		w.frames = w.frames[:top]
 	case opIf:
 		other := w.frames[top].label
 		if w.frames[top].hasOther {
 			other = w.frames[top].other
 		}
 		r = w.split(n+1, r, w.splitBound()).or(other).plus(weigh(opIf, 0))
-		w.close()
+		w.frames = w.frames[:top]
 	}
 	return r
 }
 
-// close leaves the innermost construct by its beginning.
-func (w *rewriter) close() {
-	top := len(w.frames) - 1
-	f, around := &w.frames[top], &w.frames[top-1]
-	around.inner, around.narrow = around.inner || f.inner, around.narrow || f.narrow
-	w.frames = w.frames[:top]
-}
-
-// loop plans the check at the head of a loop.
+// loop plans the check at the head of a loop, or where it leads back.
 func (w *rewriter) loop(n int, f *frame, r rest) rest {
 	w.loops--
-	if !f.branching || !w.holds(loopCheck) {
+	if f.branches == 0 || !w.holds(loopCheck) {
 		return r
 	}
 	w.info.Loops++
-	c := check{before: n + 1, weight: r.most() + weightCheck, nested: true, moves: f.moves}
-	left := nowhere
+	round, left := r.most(), nowhere
 	if w.loops < tracked { // what leaves the loop does so once, and is charged before
-		c.weight = max(r.back[w.loops], 0) + weightCheck
+		round = max(r.back[w.loops], 0)
 		left = r
 		left.back[w.loops] = none
 	}
-	if !w.nestable(n, w.calls-f.calls, c.weight) {
+	round += weightCheck
+	if !w.atBranch(n, f, round) {
 		return w.insert(n+1, r.most()).plus(f.moves)
 	}
-	c.wide = !f.narrow && (f.inner || w.manyLocals(n, f.end))
-	f.inner, f.narrow = true, f.narrow || !c.wide
-	w.checks = append(w.checks, c)
-	before := weightCheck + 2*c.moves
-	if !c.wide {
-		before += first(c.weight)
-	}
-	return left.or(w.checkedHere()).plus(before)
+	w.checks = append(w.checks, check{before: n + 1, weight: round, atBranch: true})
+	return left.or(w.checkedHere().plus(round)).plus(f.moves)
 }
 
-// target returns the rest where a branch leads.
-func (w *rewriter) target(label uint32) rest {
+// target returns the construct that a branch leads to.
+func (w *rewriter) target(label uint32) *frame {
 	f := &w.frames[len(w.frames)-1-int(label)]
-	f.branching = true
-	return f.label
+	f.branches++
+	return f
 }
 
 func (w *rewriter) branch(n int, i *instr, r rest) rest {
 	weight := weigh(i.op, 0)
 	switch i.op {
 	case opBr:
-		return w.target(i.arg).plus(weight)
+		return w.target(i.arg).label.plus(weight)
 	case opBrIf:
-		return w.split(n+1, r, w.splitBound()).or(w.target(i.arg)).plus(weight)
+		return w.split(n+1, r, w.splitBound()).or(w.target(i.arg).label).plus(weight)
 	}
 	r = nowhere
 	labels := reader{b: w.code.body, pos: int(i.at) + 1}
 	for left := labels.count(); left >= 0; left-- {
-		r = r.or(w.target(labels.u32()))
+		f := w.target(labels.u32())
+		f.table = true
+		r = r.or(f.label)
 	}
 	return r.plus(weight)
 }
@@ -394,7 +376,7 @@ func (w *rewriter) call(n int, i *instr, r rest) rest {
 		i.sub = unwinding
 	}
 	if i.op == opCallIndirect || i.op == opTailIndirect {
-		w.open = true
+		w.leaks = true
 		r = w.returned(n, r)
 		if !w.holds(indirectCheck) {
 			return r
@@ -407,14 +389,14 @@ func (w *rewriter) call(n int, i *instr, r rest) rest {
 	}
 	g := i.arg - w.m.importedFuncs
 	if !w.closed[g] {
-		w.open = true
+		w.leaks = true
 		r = w.returned(n, r)
 	}
 	return r.plus(weightCall + w.depthWeight(i) + w.entry[g])
 }
 
 // splitBound is the rest above which paths that part or meet get checks.
-func (w *rewriter) splitBound() int64 { return 2 * w.o.Bound }
+func (w *rewriter) splitBound() int64 { return 3 * w.o.Bound }
 
 // entryBound is what no function's rest at its entry exceeds.
 func (w *rewriter) entryBound() int64 { return w.o.Bound / 4 }

@@ -23,7 +23,10 @@ func TestEachCheckIsNeeded(t *testing.T) {
 		breaks func(*testing.T, []byte) bool
 	}{
 		{"loop", meter.LoopCheck, runsLong},
-		{"wideloop", meter.LoopCheck, runsLong},
+		{"loopif", meter.LoopCheck, runsLong},
+		{"looptwo", meter.LoopCheck, runsLong},
+		{"looptable", meter.LoopCheck, runsLong},
+		{"loops", meter.LoopCheck, runsLong},
 		{"cycle", meter.CycleCheck, runsLong},
 		{"tail", meter.CycleCheck, runsLong},
 		{"tree", meter.TreeCheck, undercharged},

@@ -42,9 +42,6 @@ func TestOpcodes(t *testing.T) {
 	}
 }
 
-// wideOf is of how many locals loops are wide in a test of that seed: functions have six.
-func wideOf(seed uint64) int { return int(1 + seed/7%7) }
-
 // differ runs a generated module both ways.
 func differ(t *testing.T, p *play, seed uint64) outcome {
 	t.Helper()
@@ -53,7 +50,7 @@ func differ(t *testing.T, p *play, seed uint64) outcome {
 	if err != nil {
 		t.Fatalf("seed %d: the generator's module is invalid: %v", seed, err)
 	}
-	out, _, err := meter.Rewrite(module, meter.Options{Bound: int64(1 + seed%300)}.Wide(wideOf(seed)))
+	out, _, err := meter.Rewrite(module, meter.Options{Bound: int64(1 + seed%300)})
 	if err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
@@ -86,7 +83,7 @@ func TestGenerated(t *testing.T) {
 func unchecked(t *testing.T, p *play, seed uint64) {
 	t.Helper()
 	bound := int64(1 + seed%200)
-	out, _, err := meter.Rewrite(generate(seed), meter.Options{Bound: bound}.Wide(wideOf(seed)))
+	out, _, err := meter.Rewrite(generate(seed), meter.Options{Bound: bound})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +116,7 @@ func TestAllIsPaid(t *testing.T) {
 	counted := uint64(0)
 	for n := range uint64(400) {
 		seed := n * 0xd1342543de82ef95
-		out, _, err := meter.Rewrite(generate(seed), meter.Options{Bound: bound}.Wide(wideOf(seed)))
+		out, _, err := meter.Rewrite(generate(seed), meter.Options{Bound: bound})
 		if err != nil {
 			t.Fatal(err)
 		}

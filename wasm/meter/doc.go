@@ -7,8 +7,8 @@
 //
 // decode.go reads a module, opcode.go its functions' code and what instructions
 // weigh, and reader.go what both are made of. graph.go sorts the calls,
-// analyse.go finds where checks are needed, nest.go which loops count a grant, and
-// stack.go what calls are charged of the stack. insert.go writes the functions with
+// analyse.go finds where checks are needed, back.go which loops have theirs where they are
+// led back to, and stack.go what calls are charged of the stack. insert.go writes the functions with
 // their checks, helpers.go the functions that are added, encode.go the module, and
 // names.go its names.
 //
@@ -26,7 +26,7 @@
 // The host may end the guest there, or let others run before it returns a new
 // budget. A budget begins at 0, so the first check of all asks the host. A check
 // is eight instructions, of which the last, a call, is out of the way; it costs
-// about 1 ns, and some 25 bytes of code. The helper is there for their sake: to
+// about 1 ns, and some 20 bytes of code. The helper is there for their sake: to
 // call what is imported takes many more.
 //
 // The import takes the index of the first defined function, and that function
@@ -50,27 +50,20 @@
 // it runs: by the last check of its activation before it or, if that has none,
 // by the one that covers the call. Branches not taken are charged as well.
 //
-// The check at the head of a loop that counts a grant weighs only those paths that
-// lead back to it, or to a check within the loop: for each round. Those that
+// A check where a loop is led back to weighs only those paths from the loop's head that
+// lead back to it, or to a check within the loop: for the next round. Those that
 // leave the loop are left once each time that it is entered, so what leads to
-// the loop weighs as much as they. For this rest(p) is kept apart for each loop around p:
-// that of the paths that first lead back to its head, and that of all others. A
-// path that ends at a check may lead back to the heads of all loops around
-// that check, so in front of a check all these are 0.
+// the loop weighs as much as they, or as the first round, whichever is more. After j
+// branches back that and j rounds have been paid for, and no more has run. For this
+// rest(p) is kept apart for each loop around p: that of the paths that first lead back
+// to its head, and that of all others. A path that ends at a check may lead back to the
+// heads of all loops around that check, so in front of a check all these are 0.
 //
 // # Why nothing runs for long between two checks
 //
-//   - Loops: the header of each loop that a branch leads to has a check.
-//     If it holds no call, the check is of a grant, 4 times Bound, that was taken
-//     off the budget before, and is counted down in a local, or of the budget itself
-//     where registers are short: see nest.go. The
-//     budget pays first, so all that runs between two calls of the host is what
-//     the host gave and what is left of a grant then; one at most, whatever the
-//     depth of the stack, for no function of the guest's begins within such a loop, and
-//     behind the outermost one the local is of no use. Each of these begins with
-//     what a few of its rounds weigh; what leads to it weighs as much more. No
-//     such loop's round weighs more than half of a grant, so each grant is for two
-//     rounds or more.
+//   - Loops: each loop that branches lead back to has a check where it begins or, if one
+//     alone does and the loop holds no call, at that branch: see back.go. Either way
+//     each round but the first goes by a check.
 //   - Direct calls: the graph of direct calls is searched depth first. A function
 //     that is called while its own search is under way closes a cycle, and has a
 //     check at its entry. Every cycle of the graph has such a function.
@@ -139,7 +132,7 @@
 //     close that all call, those that panic for one. Such a function is charged
 //     for its own calls instead, as if 8 KiB had been carried to it: a cycle that
 //     leads into it leads out of it.
-//   - A function with four charged calls or more, of one result at most, is charged
+//   - A function with two charged calls or more, of one result at most, is charged
 //     where it begins instead, which takes less code than at each of them:
 //     for the same bytes, in use until its end. Its body becomes a block, behind which
 //     they are given back, and returns become branches to there. What it calls has
@@ -174,8 +167,7 @@
 // The budget and the stack that is left are no memory cells but globals that are
 // neither exported nor imported; every index of the guest's is checked against the number of its own
 // globals, functions and types, so that none names what was added. No local or
-// value of the guest's is touched, and a grant is in a local behind them,
-// whose index the guest's are checked against as well. The pass reads code as the engine does: what
+// value of the guest's is touched. The pass reads code as the engine does: what
 // has two encodings in the standard but one in the engine is accepted in that
 // one only, so that a body has one reading. What the pass does not know it
 // refuses with ErrUnsupported, and what is no module with ErrMalformed; types

@@ -81,7 +81,7 @@ func (w *rewriter) declarations() []byte {
 	}
 	out = uleb(out, f[0])
 	for h := range numHelpers {
-		out = uleb(out, uint32(w.m.numTypes)+[numHelpers]uint32{1, 1, 0, 2, 3, 4, 4}[h])
+		out = uleb(out, uint32(w.m.numTypes)+[numHelpers]uint32{1, 1, 2, 3, 4, 4}[h])
 	}
 	return out
 }
@@ -126,9 +126,7 @@ func (w *rewriter) exports() []byte {
 
 func (w *rewriter) codeSection(out []byte) []byte {
 	bodies := append(append([][]byte{}, w.bodies[1:]...), w.bodies[0])
-	for h := range numHelpers {
-		bodies = append(bodies, w.helperBody(h))
-	}
+	bodies = append(bodies, w.helpers()...)
 	head := uleb(nil, uint32(len(bodies)))
 	size := len(head)
 	for _, b := range bodies {

@@ -18,12 +18,6 @@ const (
 	OnceDepth     = onceDepth
 )
 
-// Wide returns options by which loops of so many locals are wide.
-func (o Options) Wide(locals int) Options {
-	o.wide = locals
-	return o
-}
-
 // Without returns options that leave out checks of some kinds.
 func (o Options) Without(k Kind) Options {
 	o.omit = k

@@ -232,9 +232,13 @@ func (g *generator) block(imports, kind int) {
 		g.emit(0x03, 0x40)
 		g.countdown()
 		g.statements(imports)
-		if g.r.IntN(3) > 0 { // again
+		switch g.r.IntN(4) {
+		case 0, 1: // again
 			g.value(imports, 2)
 			g.emit(0x0d, 0)
+		case 2:
+			g.value(imports, 2)
+			g.emit(0x04, 0x40, 0x0c, 1, 0x0b)
 		}
 	case 12:
 		if g.r.IntN(3) == 0 { // a loop with parameters

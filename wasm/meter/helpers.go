@@ -9,8 +9,6 @@ const (
 	// helperEnter traps if there is no stack left, and asks for a budget if
 	// there is none.
 	helperEnter
-	// helperGrant charges for a grant, and returns it.
-	helperGrant
 	// helperUnwind charges so much.
 	helperUnwind
 	// helperCharge charges for the n entries or bytes of the bulk instruction
@@ -28,7 +26,7 @@ const piece = 64 << 10
 
 // helperName is what a stack trace shows.
 func helperName(h helper) string {
-	return [numHelpers]string{"meter.refill", StackOverflow, "meter.grant", "meter.unwind", "meter.charge", "memory.fill", "memory.copy"}[h]
+	return [numHelpers]string{"meter.refill", StackOverflow, "meter.unwind", "meter.charge", "memory.fill", "memory.copy"}[h]
 }
 
 // callHelper appends a call. All helpers count, used or not, so that an index
@@ -38,11 +36,22 @@ func (w *rewriter) callHelper(out []byte, h helper) []byte {
 	return uleb(append(out, opCall), w.m.numFuncs()+1+uint32(h))
 }
 
+// helpers returns the code of all. Each calls none but those before it.
+func (w *rewriter) helpers() [][]byte {
+	out := make([][]byte, numHelpers)
+	for h := numHelpers - 1; h >= 0; h-- {
+		out[h] = w.helperBody(h)
+	}
+	return out
+}
+
 // helperBody returns a helper's code. One that is not used is only a trap: it
 // might need a memory where there is none.
 func (w *rewriter) helperBody(h helper) []byte {
 	out := []byte{0} // locals
 	switch {
+	case !w.used[h]:
+		return append(out, opUnreachable, opEnd)
 	case h == helperRefill || h == helperEnter:
 		if h == helperEnter {
 			out = uleb(append(out, opGlobalGet), w.depthLeft())
@@ -50,15 +59,10 @@ func (w *rewriter) helperBody(h helper) []byte {
 		}
 		out = uleb(append(out, opCall), w.m.importedFuncs)
 		return append(uleb(append(out, opGlobalSet), w.budget()), opEnd)
-	case !w.used[h]:
-		return append(out, opUnreachable, opEnd)
 	case h == helperUnwind:
 		out = append(uleb(append(out, opGlobalGet), w.budget()), opLocalGet, 0, opI64ExtendU, opI64Sub)
 		out = uleb(append(out, opGlobalSet), w.budget())
 		return append(w.ifNegative(uleb(append(out, opGlobalGet), w.budget()), helperRefill), opEnd)
-	case h == helperGrant:
-		out = sleb(append(w.check(out, w.grant()+2*weightCheck), opI64Const), w.grant())
-		return append(out, opEnd)
 	case h == helperCharge:
 		out = w.dynamic(out, 0, opI64Shl, 3)
 		return append(out, opLocalGet, 0, opEnd)

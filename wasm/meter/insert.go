@@ -93,12 +93,14 @@ func (w *rewriter) rewrite() []byte {
 	c := &w.code
 	w.info.Checks += len(w.checks)
 	out := make([]byte, 0, len(c.body)+len(c.body)/32+22*len(w.checks)+8)
-	out = w.declare(out)
+	begin := c.list[0].at
+	out = append(out, c.body[:begin]...)
 	if w.once() {
 		out = w.begin(out)
 	}
-	next, constructs := len(w.checks)-1, w.nest.used || w.once()
-	copied := c.list[0].at // up to where the body is in out
+	next, constructs := len(w.checks)-1, w.constructs()
+	w.open = append(w.open[:0], level{})
+	copied := begin // up to where the body is in out
 	for n := range c.list {
 		i := &c.list[n]
 		weight := int64(0)
@@ -106,18 +108,18 @@ func (w *rewriter) rewrite() []byte {
 			weight = w.checks[next].weight
 			next--
 		}
-		if constructs && w.nests(i.op) {
+		if constructs && w.tracks(i) {
 			out = append(out, c.body[copied:i.at]...)
 			copied = c.end(n)
 			if weight > 0 {
 				out = w.check(out, weight)
 			}
-			var c *check
-			if next >= 0 && w.checks[next].before == n+1 && w.checks[next].nested {
-				c = &w.checks[next]
+			weight = 0
+			if next >= 0 && w.checks[next].before == n+1 && w.checks[next].atBranch {
+				weight = w.checks[next].weight
 				next--
 			}
-			out = w.construct(out, n, c)
+			out = w.construct(out, n, weight)
 			continue
 		}
 		if weight == 0 && !rewritten(i.op) {

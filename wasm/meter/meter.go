@@ -37,7 +37,7 @@ const (
 
 // Options says how to rewrite. The zero value of a field means its default.
 type Options struct {
-	// Bound is half the weight above which paths that meet or part get a check of
+	// Bound is a third of the weight above which paths that meet or part get a check of
 	// their own; for functions' entries it is a quarter of Bound, and behind calls
 	// an eighth for each 64 bytes of the caller's frame. Lower is more precise and slower.
 	Bound int64
@@ -51,7 +51,6 @@ type Options struct {
 	MaxGrowth int
 
 	omit kind // checks to leave out, for tests that each is needed
-	wide int  // wideLocals, which tests lower
 }
 
 // Info is what Rewrite did.
@@ -96,9 +95,6 @@ func Rewrite(module []byte, o Options) (out []byte, info Info, err error) {
 	}
 	if o.MaxGrowth <= 0 {
 		o.MaxGrowth = DefaultMaxGrowth
-	}
-	if o.wide <= 0 {
-		o.wide = wideLocals
 	}
 	m, err := decode(module)
 	if err != nil {

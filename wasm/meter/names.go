@@ -18,7 +18,7 @@ type named struct {
 }
 
 // names returns the content of the name section with functions renumbered: the
-// names of the module and of functions. Of a section that is damaged only those
+// names of the module, of functions, and of the helpers that are used. Of a section that is damaged only those
 // of the helpers are left, for names are worth no error.
 func (w *rewriter) names() []byte {
 	out, functions := w.given()
@@ -66,6 +66,9 @@ func (w *rewriter) functionNames(r *reader) []byte {
 		list = append(list, named{w.m.remap(f), name})
 	}
 	for h := range numHelpers {
+		if !w.used[h] {
+			continue
+		}
 		list = append(list, named{w.m.numFuncs() + 1 + uint32(h), []byte(helperName(h))})
 	}
 	slices.SortStableFunc(list, func(a, b named) int { return int(a.index) - int(b.index) })

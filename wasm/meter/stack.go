@@ -17,7 +17,7 @@ const (
 
 	// manyCalls is of how many charged calls a function is charged for its frame once,
 	// where it begins, instead of at each.
-	manyCalls = 4
+	manyCalls = 2
 
 	// leastFrame is what a frame counts at least.
 	leastFrame = 64

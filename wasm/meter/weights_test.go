@@ -52,6 +52,15 @@ func TestHiddenWork(t *testing.T) {
 					(br_if $l (i64.ne (i64.const 0) (local.tee $n (i64.sub (local.get $n) (i64.const 1))))))
 				(i64.store (i32.const 0) (local.get $x))))`,
 			each(200, "(local.set $x (i64.mul (local.get $x) (i64.const %d)))")), 800},
+		"the only round of a loop": {fmt.Sprintf(`(module (memory (export "memory") 1)
+			(func (export "f") (param $n i64) (param $x i64)
+				(loop $l
+					(loop $inner
+						%s
+						(br_if $inner (i64.eq (i64.const -1) (local.get $n))))
+					(br_if $l (i64.ne (i64.const 0) (local.tee $n (i64.sub (local.get $n) (i64.const 1))))))
+				(i64.store (i32.const 0) (local.get $x))))`,
+			each(200, "(local.set $x (i64.mul (local.get $x) (i64.const %d)))")), 800},
 		"what leads to a check within a loop": {fmt.Sprintf(`(module (memory (export "memory") 1)
 			(func (export "f") (param $n i64) (param $x i64)
 				(loop $l

@@ -1,35 +1,19 @@
 package meter_test
 
 import (
-	"errors"
-	"strings"
 	"testing"
 
 	"github.com/weftrun/weft/wasm/meter"
 )
 
-// A guest must not name the local that holds what is left of a grant: local 0,
-// in a function that has none of its own.
-func TestGrantIsNotTheGuests(t *testing.T) {
-	module := []byte("\x00asm\x01\x00\x00\x00" +
-		"\x01\x04\x01\x60\x00\x00" + "\x03\x02\x01\x00" +
-		"\x0a\x0d\x01\x0b\x00" + "\x42\x00\x21\x00" + "\x03\x40\x0c\x00\x0b" + "\x0b")
-	_, _, err := meter.Rewrite(module, meter.Options{})
-	if !errors.Is(err, meter.ErrMalformed) || !strings.Contains(err.Error(), "the local 0 does not exist") {
-		t.Errorf("got %v", err)
-	}
-}
-
-// Labels that leave nested loops, parameters and results of loops, and a loop
+// Labels that leave loops, parameters and results of loops, and a loop
 // that is entered again, all give what they gave.
-func TestNestedLoops(t *testing.T) {
+func TestLoops(t *testing.T) {
 	for name, text := range map[string]string{"parameters": loopsOfParameters, "results": loopsOfResults} {
 		t.Run(name, func(t *testing.T) {
 			module := assemble(t, text)
 			for _, args := range [][]uint64{{1, 1}, {3, 1000}, {5000, 3}, {900, 1200}} {
-				for _, wide := range []int{1, 3, 4, 100} {
-					same(t, newPlay(t), module, meter.Options{}.Wide(wide), "f", args...)
-				}
+				same(t, newPlay(t), module, meter.Options{}, "f", args...)
 			}
 		})
 	}

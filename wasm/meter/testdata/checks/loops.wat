@@ -1,0 +1,11 @@
+;; Two loops within each other, of which the inner one goes around 4 times, until left is 0.
+(module
+  (global $left (export "g0") (mut i32) (i32.const 50000))
+  (memory (export "m") 1)
+  (func (export "f")
+    (loop
+      (loop
+        (global.set $left (i32.sub (global.get $left) (i32.const 1)))
+        (br_if 0 (i32.and (global.get $left) (i32.const 3))))
+      (br_if 0 (global.get $left))))
+)
