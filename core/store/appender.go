@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/weftrun/weft/bus"
@@ -27,6 +28,10 @@ type appender struct {
 	name   string
 	last   uint64 // the newest record that it knows of
 	logger *slog.Logger
+
+	// refusal is why the log takes nothing, while a record's outcome is waited for that
+	// may have been stored before. It may be read by others.
+	refusal atomic.Pointer[error]
 }
 
 // append stores record as the next one and returns nil, or an error that wraps
@@ -37,6 +42,7 @@ type appender struct {
 func (a *appender) append(ctx context.Context, record []byte) error {
 	wait := firstRetry
 	uncertain := false
+	defer a.refusal.Store(nil)
 	for conflicts := 0; ; {
 		sequence, err := a.log.Append(ctx, a.last, record)
 		if err == nil && sequence != a.last+1 {
@@ -59,9 +65,13 @@ func (a *appender) append(ctx context.Context, record []byte) error {
 				a.name, a.last+1, a.last, ErrDamaged)
 		}
 		a.logger.Warn("log append has no certain outcome, reading its last record", "log", a.name, "err", err)
+		why := err
 		stored, err := a.settle(ctx, record)
 		if err != nil || stored {
 			return err
+		}
+		if a.refusal.Store(nil); refused {
+			a.refusal.Store(&why)
 		}
 		if err := pause(ctx, wait); err != nil {
 			return fmt.Errorf("append to log %s: %w", a.name, err)

@@ -61,6 +61,9 @@ func (s *Store) Commit(ctx context.Context, epoch uint64, ops []core.Op) ([]core
 	select {
 	case <-c.done:
 	case <-ctx.Done():
+		if why := s.log.refusal.Load(); why != nil {
+			return nil, unknownOutcome(*why)
+		}
 		return nil, unknownOutcome(context.Cause(ctx))
 	}
 	if c.err != nil {
@@ -172,6 +175,9 @@ func (s *Store) enqueue(c *commit, epoch uint64) error {
 	}
 	if s.epoch.Load() != epoch {
 		return unavailable(errRefused)
+	}
+	if why := s.log.refusal.Load(); why != nil {
+		return refusedByLog(*why) // it is not sent after one that may wait for long
 	}
 	if s.waiting > 0 && s.waiting+c.weight > maxWaiting {
 		return overloaded(s.waiting)

@@ -274,7 +274,19 @@ func TestRefusedAfterUnknown(t *testing.T) {
 						t.Errorf("create: %v", err)
 					}
 				})
+				time.Sleep(time.Millisecond)
+				others.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+					defer cancel()
+					if err := create(ctx, s, "waits"); !apierrors.IsTimeout(err) || !strings.Contains(err.Error(), errDiskFull.Error()) {
+						t.Errorf("one that waits behind it got %v, want a timeout that says why", err)
+					}
+				})
 				time.Sleep(10 * time.Second)
+				begin := time.Now()
+				if err := create(t.Context(), s, "later"); !apierrors.HasStatusCause(err, core.CauseLogRefused) || time.Since(begin) > 0 {
+					t.Errorf("one that comes later got %v after %v, want a refusal at once", err, time.Since(begin))
+				}
 				d.wal.mu.Lock()
 				tt.then(d, sent)
 				d.wal.mu.Unlock()
@@ -289,8 +301,13 @@ func TestRefusedAfterUnknown(t *testing.T) {
 					t.Errorf("Run: %v", err)
 				}
 				again, _ := d.crash().open(t)
-				if n := again.Snapshot().Count(core.ConfigMaps); n != 2 {
-					t.Errorf("%d config maps after a restart, want 2", n)
+				for _, name := range []string{"a", "b"} { // "waits" may have been refused
+					if _, ok := again.Latest(mapKey("ns", name)); !ok {
+						t.Errorf("%s is lost", name)
+					}
+				}
+				if _, ok := again.Latest(mapKey("ns", "later")); ok {
+					t.Error("a refused write left something behind")
 				}
 			})
 		})
