@@ -85,7 +85,8 @@ func (w *rewriter) construct(out []byte, n int, weight int64) []byte {
 	case opReturn: // by way of what stands behind the body
 		return uleb(append(out, opBr), uint32(top))
 	case opBr:
-		return w.lead(out, w.open[top-int(i.arg)].weight, i.arg+1)
+		// What stands behind it is not reached, and may be of any type.
+		return append(w.lead(out, w.open[top-int(i.arg)].weight, i.arg+1), opUnreachable)
 	case opBrIf:
 		out = append(out, opIf, blockEmpty)
 		return append(w.lead(out, w.open[top-int(i.arg)].weight, i.arg+2), opEnd)

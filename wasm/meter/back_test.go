@@ -9,7 +9,9 @@ import (
 // Labels that leave loops, parameters and results of loops, and a loop
 // that is entered again, all give what they gave.
 func TestLoops(t *testing.T) {
-	for name, text := range map[string]string{"parameters": loopsOfParameters, "results": loopsOfResults} {
+	for name, text := range map[string]string{
+		"parameters": loopsOfParameters, "results": loopsOfResults, "results behind branches": resultsBehindBranches,
+	} {
 		t.Run(name, func(t *testing.T) {
 			module := assemble(t, text)
 			for _, args := range [][]uint64{{1, 1}, {3, 1000}, {5000, 3}, {900, 1200}} {
@@ -79,3 +81,24 @@ const loopsOfResults = `(module
         (global.set 0 (local.get $i))
         (br_if $outer (i64.lt_u (local.get $i) (local.get $n)))
         (local.get $x)))))`
+
+// resultsBehindBranches has loops of results that end with a branch.
+const resultsBehindBranches = `(module
+  (memory (export "memory") 1)
+  (global (export "g0") (mut i64) (i64.const 0))
+  (func (export "f") (param $n i64) (param $m i64) (result i64)
+    (local $i i64) (local $j i64)
+    (block $out (result i64)
+      (loop $outer (result i64)
+        (local.set $i (i64.add (local.get $i) (i64.const 1)))
+        (local.set $j (i64.const 0))
+        (drop (br_if $out (local.get $i) (i64.gt_u (local.get $i) (local.get $n))))
+        (local.set $j
+          (block $in (result i64)
+            (loop $inner (result i64)
+              (local.set $j (i64.add (local.get $j) (i64.const 1)))
+              (if (result i64) (i64.gt_u (local.get $j) (local.get $m))
+                (then (br $in (local.get $j)))
+                (else (br $inner))))))
+        (global.set 0 (i64.add (global.get 0) (local.get $j)))
+        (br $outer)))))`

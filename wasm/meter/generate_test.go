@@ -142,8 +142,19 @@ func (g *generator) value(imports, deep int) {
 		g.value(imports, deep-1)
 		g.value(imports, deep-1)
 		g.emit(0x41, byte(g.r.IntN(g.funcs+g.funcs/8+1)), 0x11, 0, 0)
-	case 11: // if with a value
+	case 11: // if with a value, or a loop around one
+		loop := g.r.IntN(3) == 0
+		if loop {
+			g.emit(0x03, 0x7f)
+			g.countdown()
+		}
 		g.value(imports, deep-1)
+		if loop {
+			g.emit(0x04, 0x7f)
+			g.value(imports, deep-1)
+			g.emit(0x05, 0x0c, 1, 0x0b, 0x0b)
+			return
+		}
 		g.emit(0x04, 0x7f)
 		g.value(imports, deep-1)
 		g.emit(0x05)
