@@ -65,19 +65,22 @@ func (a *appender) append(ctx context.Context, record []byte) error {
 				a.name, a.last+1, a.last, ErrDamaged)
 		}
 		a.logger.Warn("log append has no certain outcome, reading its last record", "log", a.name, "err", err)
-		why := err
-		stored, err := a.settle(ctx, record)
-		if err != nil || stored {
+		if stored, err := a.settle(ctx, record); err != nil || stored {
 			return err
 		}
-		if a.refusal.Store(nil); refused {
-			a.refusal.Store(&why)
-		}
-		if err := pause(ctx, wait); err != nil {
+		if err := a.pause(ctx, wait, err); err != nil {
 			return fmt.Errorf("append to log %s: %w", a.name, err)
 		}
 		wait = min(2*wait, lastRetry)
 	}
+}
+
+// pause waits before the next attempt, and tells others meanwhile if the last one was refused.
+func (a *appender) pause(ctx context.Context, wait time.Duration, last error) error {
+	if a.refusal.Store(nil); errors.Is(last, bus.ErrRefused) {
+		a.refusal.Store(&last)
+	}
+	return pause(ctx, wait)
 }
 
 // settle learns what became of record: stored, or certainly not yet.
