@@ -26,7 +26,7 @@ package meter
 
 // level is a construct that rewrite is within.
 type level struct {
-	weight int64 // of the check at branches to it; 0: there is none
+	round int64 // what the check at the branch to it weighs; 0: there is none
 }
 
 // atBranch decides whether the loop at the n-th instruction is checked where it leads
@@ -57,7 +57,7 @@ func (w *rewriter) constructs() bool {
 	return false
 }
 
-// tracked reports that construct is to be asked about an instruction, in functions that
+// tracks reports that construct is to be asked about an instruction, in functions that
 // are kept track of.
 func (w *rewriter) tracks(i *instr) bool {
 	switch i.op {
@@ -66,14 +66,15 @@ func (w *rewriter) tracks(i *instr) bool {
 	case opReturn:
 		return w.once()
 	case opBr, opBrIf:
-		return w.open[len(w.open)-1-int(i.arg)].weight > 0
+		return w.open[len(w.open)-1-int(i.arg)].round > 0
 	}
 	return false
 }
 
 // construct appends the n-th instruction, one that begins or ends a construct, or
-// branches to a loop that is checked there. Of a loop that is to be so, weight is that of its check.
-func (w *rewriter) construct(out []byte, n int, weight int64) []byte {
+// branches to a loop that is checked there. Of such a loop's beginning round is what its
+// check weighs; it is 0 for all else.
+func (w *rewriter) construct(out []byte, n int, round int64) []byte {
 	i, top := &w.code.list[n], len(w.open)-1
 	switch i.op {
 	case opEnd:
@@ -86,12 +87,12 @@ func (w *rewriter) construct(out []byte, n int, weight int64) []byte {
 		return uleb(append(out, opBr), uint32(top))
 	case opBr:
 		// What stands behind it is not reached, and may be of any type.
-		return append(w.lead(out, w.open[top-int(i.arg)].weight, i.arg+1), opUnreachable)
+		return append(w.lead(out, w.open[top-int(i.arg)].round, i.arg+1), opUnreachable)
 	case opBrIf:
 		out = append(out, opIf, blockEmpty)
-		return append(w.lead(out, w.open[top-int(i.arg)].weight, i.arg+2), opEnd)
+		return append(w.lead(out, w.open[top-int(i.arg)].round, i.arg+2), opEnd)
 	}
-	w.open = append(w.open, level{weight})
+	w.open = append(w.open, level{round})
 	return append(out, w.code.body[i.at:w.code.end(n)]...)
 }
 

@@ -114,12 +114,12 @@ func (w *rewriter) rewrite() []byte {
 			if weight > 0 {
 				out = w.check(out, weight)
 			}
-			weight = 0
+			round := int64(0)
 			if next >= 0 && w.checks[next].before == n+1 && w.checks[next].atBranch {
-				weight = w.checks[next].weight
+				round = w.checks[next].weight
 				next--
 			}
-			out = w.construct(out, n, weight)
+			out = w.construct(out, n, round)
 			continue
 		}
 		if weight == 0 && !rewritten(i.op) {
