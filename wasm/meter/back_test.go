@@ -1,10 +1,24 @@
 package meter_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/weftrun/weft/wasm/meter"
 )
+
+// A guest must not name a local that it has not declared: local 0, in a function that
+// has none.
+func TestLocalsAreChecked(t *testing.T) {
+	module := []byte("\x00asm\x01\x00\x00\x00" +
+		"\x01\x04\x01\x60\x00\x00" + "\x03\x02\x01\x00" +
+		"\x0a\x0d\x01\x0b\x00" + "\x42\x00\x21\x00" + "\x03\x40\x0c\x00\x0b" + "\x0b")
+	_, _, err := meter.Rewrite(module, meter.Options{})
+	if !errors.Is(err, meter.ErrMalformed) || !strings.Contains(err.Error(), "the local 0 does not exist") {
+		t.Errorf("got %v", err)
+	}
+}
 
 // Labels that leave loops, parameters and results of loops, and a loop
 // that is entered again, all give what they gave.

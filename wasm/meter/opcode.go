@@ -155,7 +155,6 @@ type code struct {
 	locals int64
 	loops  int64
 	params int64
-	groups uint32 // that the locals are declared in
 	list   []instr
 	sets   int64       // instructions that set a local
 	blocks int64       // that others can branch to
@@ -189,8 +188,7 @@ func (m *module) decodeBody(c *code, f uint32) error {
 	c.body, c.locals, c.list, c.open = body, 0, c.list[:0], append(c.open[:0], construct{op: opBlock})
 	c.sets, c.blocks, c.passed = 0, 0, 0
 	r := reader{b: body}
-	c.groups = uint32(r.count())
-	for n := c.groups; n > 0 && r.err == nil; n-- {
+	for n := r.count(); n > 0 && r.err == nil; n-- {
 		c.locals += int64(r.u32())
 		r.valueType()
 		if c.locals > maxLocals {
