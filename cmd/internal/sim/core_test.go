@@ -46,6 +46,21 @@ func (c *coreRun) leading() bool {
 	return at == 0 || time.Since(time.Unix(0, at)) < leaseTime
 }
 
+// keepLease ends with the lease, and the core with it, as a real core does: one that
+// leads no longer must not go on answering nodes until it happens to write.
+func (c *coreRun) keepLease(ctx context.Context) error {
+	ticker := time.NewTicker(leaseTime / 4)
+	defer ticker.Stop()
+	for c.leading() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+	return store.ErrNotLeading
+}
+
 // flaky is a kind whose plugin may be away.
 type flaky struct {
 	core.Controller
@@ -176,7 +191,7 @@ func (w *world) assemble(c *coreRun, kept *store.Store) ([]func(context.Context)
 	if err != nil {
 		return nil, err
 	}
-	return []func(context.Context) error{client.Run, recorder.Run, reconciler.Run, placer.Run, ender.Run, hub.Run}, nil
+	return []func(context.Context) error{c.keepLease, client.Run, recorder.Run, reconciler.Run, placer.Run, ender.Run, hub.Run}, nil
 }
 
 // cutCore separates a core from the bus.

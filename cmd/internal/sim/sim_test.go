@@ -18,7 +18,7 @@ var failed = []uint64{9, 19, 20, 321}
 // exists already, because of its own write that was never committed; the others,
 // a node was back for too short a time to be heard of, so its pods had to go
 // sooner than the simulation thought.
-var failedSince = []uint64{100, 44, 3059, 7396, 9468, 20081}
+var failedSince = []uint64{100, 44, 3059, 7396, 9468, 20081, 221}
 
 func simulate(t *testing.T, seed uint64, faults kinds) {
 	t.Helper()
