@@ -135,6 +135,7 @@ func (e *Engine) compile(ctx context.Context, c *compiled, s source, stored bool
 	if err != nil {
 		return err
 	}
+	ctx = experimental.WithCompilationWorkers(ctx, e.config.Workers)
 	code, err := shop.rt.CompileModule(ctx, s.binary)
 	if err != nil && stored {
 		// The disk may have refused the code, which wazero holds all the same.

@@ -90,6 +90,10 @@ type Config struct {
 	// Slots is how many guests may compute at once; SetSlots changes it.
 	// Optional, as many as SetSlots allows.
 	Slots int
+	// Workers is how many functions of a module are compiled at once. Optional, 1.
+	// More are for a process that only compiles: a module that makes wazero panic
+	// then ends it, which one alone would report.
+	Workers int
 	// Unmetered runs all modules interruptible instead of metered: slower, and
 	// without CPU limits.
 	Unmetered bool

@@ -172,6 +172,31 @@ func laborious(t *testing.T) (digest, path string) {
 	return wasmtest.Digest(module), path
 }
 
+// Several workers make the same code as one.
+func TestStoreWorkers(t *testing.T) {
+	var code [2][]byte
+	for n, workers := range []int{1, 3} {
+		dir := t.TempDir()
+		e := open(t, engine.Config{CacheDir: filepath.Join(dir, "cache"), Workers: workers})
+		m := goModule(t, e, "pi")
+		log := filepath.Join(dir, "0.log")
+		if got := wait(t, start(t, sandbox(t, e, "s"), m, wasm.Program{Args: []string{"pi", "30"}, Log: wasm.Log{Path: log}})); got.Code != 0 {
+			t.Errorf("made by %d workers, it ended with %+v", workers, got)
+		}
+		all := entries(dir)
+		if len(all) != 1 {
+			t.Fatalf("%d workers left %v", workers, all)
+		}
+		var err error
+		if code[n], err = os.ReadFile(all[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(code[0], code[1]) {
+		t.Error("the code is another one")
+	}
+}
+
 // A few bytes that are hard to compile are not compiled where guests run.
 func TestStoreLaborious(t *testing.T) {
 	dir := t.TempDir()

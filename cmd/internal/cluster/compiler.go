@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -54,7 +55,9 @@ func RunCompiler(ctx context.Context, input io.Reader, output io.Writer, log *sl
 			if err := json.Unmarshal(raw, &own); err != nil {
 				return nil, fmt.Errorf("decode compiler settings: %w", err)
 			}
-			return engine.New(ctx, engine.Config{CacheDir: own.Compiled, CacheBytes: own.CompiledBytes, Logger: log})
+			return engine.New(ctx, engine.Config{
+				CacheDir: own.Compiled, CacheBytes: own.CompiledBytes, Workers: runtime.GOMAXPROCS(0), Logger: log,
+			})
 		},
 	})
 }
