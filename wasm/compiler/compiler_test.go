@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -67,6 +69,10 @@ func (scripted) Compile(_ context.Context, digest, path string) error {
 			all = append(all, b)
 			_ = all[0]
 		}
+	}
+	if strings.HasPrefix(filepath.Base(path), "hang") {
+		_ = os.WriteFile(path, nil, 0) // somebody reads what is a pipe
+		select {}
 	}
 	// Tell who compiled, and when.
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
@@ -173,6 +179,44 @@ func TestBroken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Modules that take for ever keep none of the others waiting for long.
+func TestSlow(t *testing.T) {
+	p := open(t, compiler.Config{Patience: time.Millisecond, Timeout: time.Hour})
+	dir := t.TempDir()
+	for n := range 3 {
+		begun := filepath.Join(dir, fmt.Sprint("hang", n))
+		if err := syscall.Mkfifo(begun, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = p.Compile(ctx, begun, begun) }() // ends with the test
+		if _, err := os.ReadFile(begun); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := p.Compile(ctx, fmt.Sprint("good", n), filepath.Join(dir, "log")); err != nil {
+			t.Fatalf("beside %d that hang: %v", n+1, err)
+		}
+	}
+}
+
+// More that hang at once than may be slow are all given up in the end, and the
+// pool ends as it should.
+func TestManySlow(t *testing.T) {
+	p := open(t, compiler.Config{Patience: time.Millisecond, Timeout: 100 * time.Millisecond})
+	var wg sync.WaitGroup
+	for n := range 9 {
+		wg.Go(func() {
+			if err := p.Compile(t.Context(), fmt.Sprint(n), "hang"); !errors.Is(err, wasm.ErrInvalidModule) {
+				t.Errorf("what hangs: %v", err)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // A child that ended as it was idle is no fault of the next module.

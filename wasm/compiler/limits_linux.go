@@ -2,6 +2,7 @@ package compiler
 
 import (
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"syscall"
 )
@@ -21,8 +22,12 @@ func yield(log *slog.Logger) {
 // it reserved: the syscall package has no name for it.
 const rlimitData = 2
 
-// bound ends this process if it wants more memory than that.
+// bound ends this process if it wants more memory than that, or if the machine has
+// none left: it is the one to be spared the least.
 func bound(bytes int64, log *slog.Logger) {
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0); err != nil {
+		log.Warn("compiler is not the first to end where memory is short", "err", err)
+	}
 	if bytes <= 0 {
 		return
 	}

@@ -35,6 +35,9 @@ type Config struct {
 	// a child may use for it. Optional, 2 minutes and 2 GiB.
 	Timeout     time.Duration
 	MemoryBytes int64
+	// Patience is how long one module may keep others waiting. Then it no longer
+	// counts among Processes, unless three such are at work. Optional, 10s.
+	Patience time.Duration
 	// Idle is how long a child waits for more to do. Optional, 10s.
 	Idle time.Duration
 	// Logger is required.
@@ -52,6 +55,7 @@ type Pool struct {
 
 	mu     sync.Mutex
 	closed bool
+	slow   int                // modules that no longer count among Processes
 	bad    map[string]refusal // what broke a child, by digest
 }
 
@@ -66,6 +70,8 @@ const (
 	// takes up to Timeout each time.
 	refuseFor   = 10 * time.Minute
 	maxRefusals = 256
+	// maxSlow is how many modules work beside Processes, as they are slow.
+	maxSlow = 3
 	// maxSaid is how much of what a child writes during a job is kept, in bytes.
 	maxSaid = 16 << 10
 )
@@ -75,12 +81,13 @@ func New(c Config) (*Pool, error) {
 	if len(c.Command) == 0 || c.Logger == nil {
 		return nil, errors.New("compiler: Command and Logger are required")
 	}
-	if c.Processes < 0 || c.Timeout < 0 || c.MemoryBytes < 0 || c.Idle < 0 {
-		return nil, errors.New("compiler: Processes, Timeout, MemoryBytes and Idle must not be negative")
+	if c.Processes < 0 || c.Timeout < 0 || c.MemoryBytes < 0 || c.Patience < 0 || c.Idle < 0 {
+		return nil, errors.New("compiler: Processes, Timeout, MemoryBytes, Patience and Idle must not be negative")
 	}
 	orDefault(&c.Processes, 1)
 	orDefault(&c.Timeout, 2*time.Minute)
 	orDefault(&c.MemoryBytes, 2<<30)
+	orDefault(&c.Patience, 10*time.Second)
 	orDefault(&c.Idle, 10*time.Second)
 	p := &Pool{config: c, idle: make(chan *worker, c.Processes), closing: make(chan struct{}), bad: map[string]refusal{}}
 	for range c.Processes {
@@ -144,7 +151,7 @@ func (p *Pool) compile(ctx context.Context, j job) error {
 	case <-p.closing:
 		return fmt.Errorf("compile %s: %w", j.Digest, wasm.ErrGone)
 	}
-	defer func() { p.idle <- w }()
+	defer p.borrow(w)()
 	begin := time.Now()
 	err := w.do(j)
 	p.config.Logger.Debug("compiled", "digest", j.Digest, "took", time.Since(begin), "err", err)
@@ -152,6 +159,43 @@ func (p *Pool) compile(ctx context.Context, j job) error {
 		p.refuse(j.Digest, broken)
 	}
 	return err
+}
+
+// borrow is called as a worker begins with a module, and what it returns as it is done. In
+// between the module may have become one of the slow ones, whose worker
+// is replaced at once and ends after it.
+func (p *Pool) borrow(w *worker) (done func()) {
+	var timer *time.Timer
+	over, slow := false, false
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	timer = time.AfterFunc(p.config.Patience, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		switch {
+		case over:
+		case p.slow == maxSlow:
+			timer.Reset(p.config.Patience)
+		default:
+			slow = true
+			p.slow++
+			p.idle <- &worker{pool: p} // there is room, as w does not come back
+		}
+	})
+	return func() {
+		p.mu.Lock()
+		over = true
+		timer.Stop()
+		if slow {
+			p.slow--
+		}
+		p.mu.Unlock()
+		if slow {
+			w.end()
+			return
+		}
+		p.idle <- w
+	}
 }
 
 func (p *Pool) refused(digest string) error {
@@ -333,7 +377,7 @@ func (w *worker) end() {
 func (w *worker) lastWords() string {
 	said := w.stderr.empty()
 	// Go's collector does not look whether it got the memory that it asked for.
-	starved := strings.HasPrefix(said, "SIGSEGV") && strings.Contains(said, "/runtime/mgc")
+	starved := strings.HasPrefix(said, "SIGSEGV") && strings.Contains(said, "runtime/mgc")
 	if starved || strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory") {
 		return fmt.Sprintf("it takes more than %d bytes of memory", w.pool.config.MemoryBytes)
 	}
