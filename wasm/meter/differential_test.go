@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -191,11 +190,8 @@ func FuzzMutated(f *testing.F) {
 			if err == nil && !bytes.Equal(out, module) {
 				t.Error("a module without code was changed")
 			}
-			// The engine would allocate what a list claims to hold before it
-			// sees that a section is damaged.
-			if errors.Is(err, meter.ErrMalformed) && strings.Contains(err.Error(), "does not exist") && valid(t, module) == nil {
-				t.Errorf("a valid module was taken for a malformed one: %v", err)
-			}
+			// Whether the engine refuses it, too, is not asked: it allocates what a
+			// list claims to hold, and where the pass stopped there may be more lists.
 			return
 		}
 		if most := meter.DefaultMaxGrowth*len(module) + 4<<10; len(out) > most {
