@@ -52,6 +52,9 @@ func (scripted) Compile(_ context.Context, digest, path string) error {
 		return fmt.Errorf("compile: %w: disk full", wasm.ErrNotCompiled)
 	case "other":
 		return errors.New("no such file")
+	case "score":
+		score, err := os.ReadFile("/proc/self/oom_score_adj")
+		return errors.Join(fmt.Errorf("the score is %s", score), err)
 	case "hang":
 		select {}
 	case "panic":
