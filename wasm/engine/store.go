@@ -27,7 +27,7 @@ import (
 // its files, and with what wasm/meter makes of a module, though code that was made
 // of something else is not used either way; wazero's version is a part of the name
 // below it.
-const storeVersion = "v7"
+const storeVersion = "v8"
 
 // store keeps compiled code on disk, for several processes at once.
 //

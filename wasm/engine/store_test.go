@@ -61,7 +61,7 @@ func writeForEver(dir string) error {
 
 // entries are the files of compiled code in the cache of dir.
 func entries(dir string) []string {
-	all, _ := filepath.Glob(filepath.Join(dir, "cache", "v7", "wazero-*", "*"))
+	all, _ := filepath.Glob(filepath.Join(dir, "cache", "v8", "wazero-*", "*"))
 	return all
 }
 

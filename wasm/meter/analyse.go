@@ -152,6 +152,7 @@ type frame struct {
 	branches int  // so many instructions branch to it
 	table    bool // one of them to others as well
 	calls    int  // of those behind it
+	last     int  // where a loop ends
 }
 
 // rest is the greatest weight of any path to the next check, or the end: of those
@@ -294,7 +295,7 @@ func (w *rewriter) structure(n int, i *instr, r rest) rest {
 	case opEnd:
 		moves := weighMoves(int64(i.arg))
 		if i.sub == opLoop {
-			f := frame{label: ends(moves), moves: moves, calls: w.calls}
+			f := frame{label: ends(moves), moves: moves, calls: w.calls, last: n}
 			if w.loops < tracked {
 				f.label = nowhere
 				f.label.back[w.loops] = moves
@@ -330,13 +331,16 @@ func (w *rewriter) loop(n int, f *frame, r rest) rest {
 	if f.branches == 0 || !w.holds(loopCheck) {
 		return r
 	}
-	w.info.Loops++
 	round, left := r.most(), nowhere
 	if w.loops < tracked { // what leaves the loop does so once, and is charged before
 		round = max(r.back[w.loops], 0)
 		left = r
 		left.back[w.loops] = none
+		if all := round * w.counted(n, f); all > 0 && all <= w.roundsBound() {
+			return w.split(n, left.plus(all+f.moves), w.splitBound())
+		}
 	}
+	w.info.Loops++
 	round += weightCheck
 	if !w.atBranch(n, f, round) {
 		return w.insert(n+1, r.most()).plus(f.moves)
@@ -397,6 +401,9 @@ func (w *rewriter) call(n int, i *instr, r rest) rest {
 
 // splitBound is the rest above which paths that part or meet get checks.
 func (w *rewriter) splitBound() int64 { return 3 * w.o.Bound }
+
+// roundsBound is what all rounds of a loop may weigh that has no check.
+func (w *rewriter) roundsBound() int64 { return 8 * w.o.Bound }
 
 // entryBound is what no function's rest at its entry exceeds.
 func (w *rewriter) entryBound() int64 { return w.o.Bound / 4 }

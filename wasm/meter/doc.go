@@ -8,7 +8,7 @@
 // decode.go reads a module, opcode.go its functions' code and what instructions
 // weigh, and reader.go what both are made of. graph.go sorts the calls,
 // analyse.go finds where checks are needed, back.go which loops have theirs where they are
-// led back to, and stack.go what calls are charged of the stack. insert.go writes the functions with
+// led back to, count.go which need none, and stack.go what calls are charged of the stack. insert.go writes the functions with
 // their checks, helpers.go the functions that are added, encode.go the module, and
 // names.go its names.
 //
@@ -64,6 +64,9 @@
 //   - Loops: each loop that branches lead back to has a check where it begins or, if one
 //     alone does and the loop holds no call, at that branch: see back.go. Either way
 //     each round but the first goes by a check.
+//   - Counted loops: one that counts a local from one constant to another, holds neither calls nor
+//     checks, and weighs no more than 8 times Bound in all its rounds, has none: see
+//     count.go. What leads to it weighs all of them.
 //   - Direct calls: the graph of direct calls is searched depth first. A function
 //     that is called while its own search is under way closes a cycle, and has a
 //     check at its entry. Every cycle of the graph has such a function.

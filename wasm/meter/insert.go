@@ -2,6 +2,8 @@ package meter
 
 // Instructions of the code that is inserted.
 const (
+	opI32Eq           = 0x46
+	opI32Ne           = 0x47
 	opI32LeU          = 0x4d
 	opI32GtU          = 0x4b
 	opI64LtS          = 0x53
