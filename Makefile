@@ -119,8 +119,8 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 .PHONY: fuzz-meter
 fuzz-meter: ## wasm/meter's fuzz targets for an hour together, or FUZZTIME each
-	@set -e; for target in FuzzGenerated FuzzMutated FuzzRun; do \
-	  $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(if $(filter file,$(origin FUZZTIME)),20m,$(FUZZTIME)) -fuzzminimizetime 2s ./wasm/meter; \
+	@set -e; for target in FuzzGenerated FuzzMutated FuzzRun FuzzCountedLoops; do \
+	  $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(if $(filter file,$(origin FUZZTIME)),15m,$(FUZZTIME)) -fuzzminimizetime 2s ./wasm/meter; \
 	done
 
 .PHONY: validate-meter

@@ -156,28 +156,40 @@ func bounded(t *testing.T, p *play, module []byte, args ...uint64) {
 // Loops that resemble counted ones at random run no longer unchecked than those that are.
 func TestCountedLoopsAtRandom(t *testing.T) {
 	p := newPlay(t)
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable
 	counted := 0
-	for range 20_000 {
-		module := function(countedAtRandom(r))
-		_, info, err := meter.Rewrite(module, meter.Options{Bound: 64})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info.Loops > 0 {
-			continue // checked, as all others are
-		}
-		counted++
-		for _, args := range [][]uint64{{0, 0}, {1, 40}} {
-			bounded(t, p, module, args...)
-		}
-		if t.Failed() {
-			t.Fatalf("%x", module)
+	for seed := range uint64(20_000) {
+		if resembles(t, p, seed) {
+			counted++
 		}
 	}
 	if counted < 200 {
 		t.Errorf("%d loops were taken for counted ones, too few to tell", counted)
 	}
+}
+
+func FuzzCountedLoops(f *testing.F) {
+	f.Add(uint64(1))
+	f.Fuzz(func(t *testing.T, seed uint64) { resembles(t, newPlay(t), seed) })
+}
+
+// resembles tries a loop, and reports whether it was taken for a counted one.
+func resembles(t *testing.T, p *play, seed uint64) bool {
+	t.Helper()
+	module := function(countedAtRandom(rand.New(rand.NewPCG(seed, 2)))) //nolint:gosec // repeatable
+	_, info, err := meter.Rewrite(module, meter.Options{Bound: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Loops > 0 {
+		return false // checked, as all others are
+	}
+	for _, args := range [][]uint64{{0, 0}, {1, 40}} {
+		bounded(t, p, module, args...)
+	}
+	if t.Failed() {
+		t.Fatalf("seed %d: %x", seed, module)
+	}
+	return true
 }
 
 func countedAtRandom(r *rand.Rand) string {
