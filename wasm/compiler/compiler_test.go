@@ -55,6 +55,9 @@ func (scripted) Compile(_ context.Context, digest, path string) error {
 	case "score":
 		score, err := os.ReadFile("/proc/self/oom_score_adj")
 		return errors.Join(fmt.Errorf("the score is %s", score), err)
+	case "killed":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
 	case "hang":
 		select {}
 	case "panic":
@@ -71,6 +74,12 @@ func (scripted) Compile(_ context.Context, digest, path string) error {
 			}
 			all = append(all, b)
 			_ = all[0]
+		}
+	}
+	if filepath.Base(path) == "once" { // killed, but not again
+		if err := os.Rename(path+".not yet", path); err == nil {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
 		}
 	}
 	if strings.HasPrefix(filepath.Base(path), "hang") {
@@ -150,7 +159,7 @@ func TestCompile(t *testing.T) {
 // anything, and is not tried again at once.
 func TestBroken(t *testing.T) {
 	for path, want := range map[string]string{
-		"hang": "takes longer than 300ms", "panic": "panic: index out of range [7]", "exit": "ended without an answer", "hungry": "more than 268435456 bytes",
+		"killed": "was killed, twice", "hang": "takes longer than 300ms", "panic": "panic: index out of range [7]", "exit": "ended without an answer", "hungry": "more than 268435456 bytes",
 	} {
 		if raced && path == "hungry" {
 			continue // nothing else would stop it
@@ -181,6 +190,21 @@ func TestBroken(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whoever kills a compiler, the kernel maybe, costs the module nothing.
+func TestKilled(t *testing.T) {
+	p := open(t, compiler.Config{})
+	path := filepath.Join(t.TempDir(), "once")
+	if err := os.WriteFile(path+".not yet", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Compile(t.Context(), "a", path); err != nil {
+		t.Fatal(err)
+	}
+	if _, count := compiled(t, path); count != 1 {
+		t.Errorf("it was compiled %d times", count)
 	}
 }
 

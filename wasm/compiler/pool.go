@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -245,23 +246,36 @@ type worker struct {
 
 var errEnded = errors.New("it ended without an answer")
 
-// do has one job done. A child that was there may have ended just now, so that
-// only what breaks a fresh one is told.
+// do has one job done. A child that was there may have ended just now, and a fresh one may have
+// been killed by whoever needed its memory: so what breaks a fresh one is told, and what
+// is killed only if it is so again.
 func (w *worker) do(j job) error {
-	if w.cmd != nil {
+	for killed := false; ; {
+		fresh := w.cmd == nil
+		if fresh {
+			if err := w.start(); err != nil {
+				return err
+			}
+		}
+		cmd := w.cmd
 		err := w.ask(j)
-		if !errors.Is(err, errEnded) {
+		switch {
+		case !errors.Is(err, errEnded):
 			return err
+		case fresh && !wasKilled(cmd):
+			return &brokenError{w.lastWords()}
+		case fresh && killed:
+			return &brokenError{"its process was killed, twice: the machine may be short of memory"}
+		case fresh:
+			killed = true
 		}
 	}
-	if err := w.start(); err != nil {
-		return err
-	}
-	err := w.ask(j)
-	if errors.Is(err, errEnded) {
-		err = &brokenError{w.lastWords()}
-	}
-	return err
+}
+
+// wasKilled reports whether a child that has ended did so at another's wish.
+func wasKilled(cmd *exec.Cmd) bool {
+	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
 // ask sends a job and waits for its answer. After any error of its own there is
