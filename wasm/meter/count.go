@@ -41,8 +41,7 @@ func (w *rewriter) counted(n int, f *frame) int64 {
 	if c := len(w.checks); c > 0 && w.checks[c-1].before <= f.last {
 		return 0
 	}
-	last := f.last
-	back, exits := w.leadsBack(n, last), 0
+	back, exits := w.leadsBack(n, f.last), 0
 	for k, depth := n+1, 0; k <= back && exits < maxExits; k++ {
 		switch w.code.list[k].op {
 		case opBlock, opIf:
@@ -54,7 +53,7 @@ func (w *rewriter) counted(n int, f *frame) int64 {
 				continue
 			}
 			exits++
-			if rounds := w.counts(n, last, back, k); rounds > 0 {
+			if rounds := w.roundsUntil(n, f.last, back, k); rounds > 0 {
 				return rounds
 			}
 		}
@@ -83,9 +82,9 @@ func (w *rewriter) leadsBack(n, last int) (back int) {
 	return back
 }
 
-// counts returns the rounds of a loop that the branch at the exit-th instruction, which
-// each round passes, ends.
-func (w *rewriter) counts(n, last, back, exit int) int64 {
+// roundsUntil is counted for a loop that the branch at the exit-th instruction, which each
+// round passes, ends.
+func (w *rewriter) roundsUntil(n, last, back, exit int) int64 {
 	value := exit - 3 // what is compared
 	switch {
 	case value <= n:

@@ -44,9 +44,9 @@
 // on the way, or the most that it can be where the call is by a table, which
 // is a call of the host's if the module refers to imported functions. A check at
 // p weighs rest(p), plus its own cost. Since branches to
-// a loop's header end at the check there, what is left of a function is free of
-// cycles, and one pass from its end to its beginning computes rest for all
-// places: analyse.go does no more than that. So all that runs is charged before
+// a loop's header end at the check there, or the loop is a counted one and weighs as much as
+// all its rounds, what is left of a function is free of cycles, and one pass from its end
+// to its beginning computes rest for all places: analyse.go does no more than that. So all that runs is charged before
 // it runs: by the last check of its activation before it or, if that has none,
 // by the one that covers the call. Branches not taken are charged as well.
 //
@@ -64,7 +64,7 @@
 //   - Loops: each loop that branches lead back to has a check where it begins or, if one
 //     alone does and the loop holds no call, at that branch: see back.go. Either way
 //     each round but the first goes by a check.
-//   - Counted loops: one that counts a local from one constant to another, holds neither calls nor
+//   - Counted loops: one that counts a local from one constant to another, holds neither calls, loops nor
 //     checks, and weighs no more than 8 times Bound in all its rounds, has none: see
 //     count.go. What leads to it weighs all of them.
 //   - Direct calls: the graph of direct calls is searched depth first. A function
